@@ -48,8 +48,8 @@ VALUES = 4096
 class Walker:
     """A site: answers with twice what it was asked, and contributes a step of its own size from the base."""
 
-    def __init__(self, place: int) -> None:
-        self.place = place
+    def __init__(self, place: int, values: int = VALUES) -> None:
+        self.place, self.values = place, values
 
     def prepare(self, progress: Progress) -> str:
         """Nothing to prepare."""
@@ -63,7 +63,7 @@ class Walker:
 
     def initial_state(self, model: str) -> ModelState:
         """Zeros."""
-        return {"w": torch.zeros(VALUES)}
+        return {"w": torch.zeros(self.values)}
 
     def contribute(self, task: RoundTask, base: ModelState, progress: Progress) -> Update:
         """A step from the base, its size that of this member's place."""
@@ -94,12 +94,12 @@ class Host:
                     raise OSError(ctypes.get_errno(), f"cannot enter {self.namespace}")
 
 
-def work(spec: NodeSpec, host: Host, lifeline: Connection) -> None:
+def work(spec: NodeSpec, host: Host, lifeline: Connection, values: int) -> None:
     """A member's process: it takes part until it is killed, or whoever holds the other end of its lifeline is gone."""
     threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
     host.enter()
     torch.set_num_threads(1)
-    asyncio.run(_take_part(spec))
+    asyncio.run(_take_part(spec, values))
 
 
 def _end_with(lifeline: Connection) -> None:
@@ -109,7 +109,7 @@ def _end_with(lifeline: Connection) -> None:
         os._exit(1)
 
 
-async def _take_part(spec: NodeSpec) -> None:
+async def _take_part(spec: NodeSpec, values: int) -> None:
     node = Node(spec, ZmqTransport())
     compute, reducer = ComputeThread(spec.name), ComputeThread(f"{spec.name}-reducer")
     query_responder, capability_publisher, blobs = (
@@ -120,7 +120,7 @@ async def _take_part(spec: NodeSpec) -> None:
     round_service = RoundService(node, compute, reducer, blobs, spec.folder / spec.name)
     for capability in (query_responder, capability_publisher, blobs, round_service):
         node.add(capability)
-    walker = Walker(spec.index + 1)
+    walker = Walker(spec.index + 1, values)
     async with node:
         query_responder.open(walker, ("first", "double"))
         await round_service.open(walker)
@@ -139,6 +139,7 @@ class Cluster:
         directory: who can be asked.
         node: the guest here.
         hosts: where everybody lives.
+        values: numbers of the model.
     """
 
     specs: Mapping[str, NodeSpec]
@@ -147,13 +148,14 @@ class Cluster:
     query_client: QueryClient
     rounds_client: RoundsClient
     hosts: Mapping[str, Host]
+    values: int = VALUES
     processes: dict[str, BaseProcess] = field(default_factory=dict)
     lifelines: dict[str, Connection] = field(default_factory=dict)
 
     async def start(self, name: str) -> None:
         """Starts a member (again)."""
         lifeline, self.lifelines[name] = multiprocessing.Pipe(duplex=False)
-        what = self.specs[name], self.hosts[name], lifeline
+        what = self.specs[name], self.hosts[name], lifeline, self.values
         process = multiprocessing.get_context("forkserver").Process(target=work, args=what, daemon=True)
         await asyncio.to_thread(process.start)
         self.processes[name] = process
@@ -185,12 +187,13 @@ class Cluster:
 
 
 @asynccontextmanager
-async def cluster(count: int, hosts: Mapping[str, Host] | None = None) -> AsyncIterator[Cluster]:
+async def cluster(count: int, hosts: Mapping[str, Host] | None = None, values: int = VALUES) -> AsyncIterator[Cluster]:
     """A cluster of `count` members a1, a2, ... and a guest; nobody of it is left at the end.
 
     Args:
         count: of the members.
         hosts: where they and the guest live, by name; all on this machine unless said.
+        values: numbers of the model.
     """
     ports = free_ports()
     names = tuple(f"a{place}" for place in range(1, count + 1))
@@ -215,7 +218,7 @@ async def cluster(count: int, hosts: Mapping[str, Host] | None = None) -> AsyncI
         for capability in (directory, query_client, blobs, rounds_client):
             node.add(capability)
         specs = {name: spec(name, "client", index) for index, name in enumerate(names)}
-        made = Cluster(specs, node, directory, query_client, rounds_client, hosts)
+        made = Cluster(specs, node, directory, query_client, rounds_client, hosts, values)
         try:
             async with node:
                 for name in names:
