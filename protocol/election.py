@@ -260,11 +260,15 @@ def _same(one: RoundCommit, other: RoundCommit) -> bool:
 
 
 def _add(found: list[AcceptedVote], name: str, vote: AcceptedVote) -> None:
-    """Adds a member's vote to those for the same record; what it says of its own vote is what counts of that."""
-    for place, known in enumerate(found):
-        if _same(known.record, vote.record):
-            own = {name: vote.record.votes[name]} if name in vote.record.votes else {}
-            votes = {**vote.record.votes, **known.record.votes, **own}
-            found[place] = known.model_copy(update={"record": known.record.model_copy(update={"votes": votes})})
-            return
-    found.append(vote)
+    """Adds a member's vote to those for the same record; what it says of its own vote is what counts of that.
+
+    A plan that somebody else states with it does not take the place of one that is known: either may be false.
+    """
+    own = {name: vote.record.votes[name]} if name in vote.record.votes else {}
+    same = [place for place, known in enumerate(found) if _same(known.record, vote.record)]
+    votes = {**vote.record.votes, **(found[same[0]].record.votes if same else {}), **own}
+    if not any(is_same(found[place].plan, vote.plan) for place in same):
+        same.append(len(found))
+        found.append(vote)
+    for place in same:
+        found[place] = found[place].model_copy(update={"record": vote.record.model_copy(update={"votes": votes})})

@@ -2,6 +2,7 @@
 
     elected -> ending -> (completing) -> reaching* -> recalling -> preparing -> (gathering) -> waiting -> holding
     holding -> waiting (another attempt) | adopting -> waiting (the next round) | preparing (the next plan) | idle
+    holding -> completing (what may have been committed is recovered before anything else)
 
 A leader says when a round opens and closes and nothing else; it is a member like every other and takes part itself.
 Knows nothing of how leaders are elected (`protocol.election`) and what one attempt consists of
@@ -102,6 +103,7 @@ class RoundCoordinator(Machine[Duty]):
         self._until = inf  # the end of a wait
         self._repeat_at = 0.0  # when a prepare is sent again
         self._warned_of = frozenset[str]()  # the members that were alive, too few
+        self._warned_why = ""  # nothing was recovered yet
 
     def _handle(self, event: MachineEvent, now: float) -> None:
         match event:
@@ -122,7 +124,7 @@ class RoundCoordinator(Machine[Duty]):
                 self._terms, self._view, self._records = terms, view, view.records
                 self._prepared(now)
             case NotPrepared(reason):
-                self._give_up(RoundImpossible(reason, {}))
+                self._drop(RoundImpossible(reason, {}))
             case OutcomeAdopted(view):
                 self._view, self._records = view, view.records
                 self._round_over()
@@ -152,8 +154,11 @@ class RoundCoordinator(Machine[Duty]):
             self._next_job()
 
     def _complete(self, now: float) -> None:
-        """Waits, for a bounded time, until every member that is alive has promised this term."""
-        if not self._election.unpromised or now >= self._until:
+        """Waits, for a bounded time, until every member that is alive has promised this term.
+
+        All of that time where they have promised already, and what was open is open still.
+        """
+        if now >= self._until or not (self._election.unpromised or self._open_votes):
             self._bring_up_to_date()
             return
         if now >= self._repeat_at:
@@ -164,7 +169,7 @@ class RoundCoordinator(Machine[Duty]):
     def _bring_up_to_date(self) -> None:
         """Reaches the latest outcome of every model, then settles what was left open."""
         self._to_reach.extend(self._election.latest_records().values())
-        self._open_votes.extend(self._election.open_votes())
+        self._open_votes = deque(self._election.open_votes())
         self._reach_next()
 
     def _reach_next(self) -> None:
@@ -244,9 +249,9 @@ class RoundCoordinator(Machine[Duty]):
         members = tuple(sorted(alive - job.unable.keys()))
         if len(members) < majority:
             reason = f"{len(members)} of {majority} needed can take part"
-            self._give_up(RoundImpossible(reason, job.unable))
+            self._give_up(RoundImpossible(reason, job.unable), now)
         elif job.attempts == MAX_ATTEMPTS:
-            self._give_up(RoundImpossible(f"{MAX_ATTEMPTS} attempts failed", job.unable))
+            self._give_up(RoundImpossible(f"{MAX_ATTEMPTS} attempts failed", job.unable), now)
         else:
             self._open(job, members, now)
 
@@ -289,9 +294,14 @@ class RoundCoordinator(Machine[Duty]):
         assert self.attempt is not None  # noqa: S101 - checked by the caller
         attempt, job = self.attempt, self._present()
         for instruction in attempt.handle(event, now):
-            self._instruct(instruction) if not isinstance(instruction, _ENDS) else self._end(attempt, job, instruction)
+            if isinstance(instruction, _ENDS):
+                self._end(attempt, job, instruction, now)
+            else:
+                self._instruct(instruction)
 
-    def _end(self, attempt: RoundAttempt, job: Job, end: Committed | AttemptFailed | RoundImpossible) -> None:
+    def _end(
+        self, attempt: RoundAttempt, job: Job, end: Committed | AttemptFailed | RoundImpossible, now: float
+    ) -> None:
         self.attempt, job.unable, job.refused = None, attempt.unable, attempt.refused
         for seconds in attempt.seconds:
             self._estimator.record(seconds)
@@ -306,7 +316,7 @@ class RoundCoordinator(Machine[Duty]):
                 self._go(Duty.WAITING)
                 self._instruct(Warn(f"round {job.index} of {job.plan.key} is repeated: {reason}"))
             case RoundImpossible():
-                self._give_up(end)
+                self._give_up(end, now)
 
     def _round_over(self) -> None:
         """The present round is committed, and this member has its outcome."""
@@ -321,8 +331,25 @@ class RoundCoordinator(Machine[Duty]):
         else:
             self._plan_over()
 
-    def _give_up(self, why: RoundImpossible) -> None:
-        """The present plan cannot be carried out; an outcome that nobody can have voted for is held anew."""
+    def _give_up(self, why: RoundImpossible, now: float) -> None:
+        """The present plan cannot be carried out; but what may have been committed is tried for again and again.
+
+        Whoever is late, or cannot have the outcome now, may have voted for it: only promises can show that too few did.
+        """
+        job = self._present()
+        if job.recovered is None or not self._is_to_recover(job.recovered):
+            self._drop(why)
+            return
+        if why.reason != self._warned_why:
+            about = f"round {job.recovered.number} of {job.recovered.model} may have been committed"
+            self._instruct(Warn(f"{about}, and no other is held in its place; to be tried again: {why.reason}"))
+        self._warned_why = why.reason
+        self._open_votes.appendleft(AcceptedVote(plan=job.plan, record=job.recovered))
+        self._until, self._repeat_at = now + PROMISE_TIMEOUT, now
+        self._go(Duty.COMPLETING)
+
+    def _drop(self, why: RoundImpossible) -> None:
+        """The present plan is no more; an outcome under it goes on under another one that it was stated with."""
         job = self._present()
         if job.recovered is not None:
             record = job.recovered

@@ -15,7 +15,8 @@ MAX_ATTEMPTS = 100
 """Attempts at one round, most of which end with a death; a round that fails more often will not succeed."""
 
 PROMISE_TIMEOUT = 5.0
-"""Seconds for which a new leader waits for the promises of all members that are alive, where a round was left open."""
+"""Seconds for which a new leader waits for the promises of all members that are alive, where a round was left open; and
+before it tries again to recover one."""
 
 FIRST_ROUND_WAIT = 30.0
 """Seconds for which a leader's first round waits for the configured members that have not been linked yet."""
@@ -45,8 +46,8 @@ DUTIES: Mapping[str, frozenset[str]] = {
     Duty.RECALLING: frozenset({Duty.PREPARING, Duty.IDLE}),
     Duty.PREPARING: frozenset({Duty.GATHERING, Duty.WAITING, Duty.PREPARING, Duty.IDLE}),
     Duty.GATHERING: frozenset({Duty.WAITING}),
-    Duty.WAITING: frozenset({Duty.HOLDING, Duty.PREPARING, Duty.IDLE}),
-    Duty.HOLDING: frozenset({Duty.WAITING, Duty.ADOPTING, Duty.PREPARING, Duty.IDLE}),
+    Duty.WAITING: frozenset({Duty.HOLDING, Duty.PREPARING, Duty.IDLE, Duty.COMPLETING}),
+    Duty.HOLDING: frozenset({Duty.WAITING, Duty.ADOPTING, Duty.PREPARING, Duty.IDLE, Duty.COMPLETING}),
     Duty.ADOPTING: frozenset({Duty.WAITING, Duty.PREPARING, Duty.IDLE}),
     Duty.IDLE: frozenset({Duty.PREPARING, Duty.IDLE}),
 }

@@ -49,3 +49,8 @@ def test_a_seed_is_the_same_run() -> None:
 def test_a_vote_in_an_attempt_that_never_was_hides_no_outcome() -> None:
     """B says that it has voted later than all others, which have committed a round that only a has adopted."""
     assert simulate(200347)["adoptions"]
+
+
+def test_a_late_vote_voids_no_outcome() -> None:
+    """What may have been committed was held anew once a vote for its recovery had not come in time."""
+    assert simulate(200760)["adoptions"]

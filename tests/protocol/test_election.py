@@ -193,6 +193,18 @@ def test_what_a_member_says_of_its_own_vote_counts_whatever_others_say_of_it(ord
     assert me.open_votes()[0].record.votes == {"b": b"true", "c": b"c"}
 
 
+@pytest.mark.parametrize("order", list(itertools.permutations(("b", "c"))))
+def test_a_false_plan_that_is_stated_with_a_record_does_not_hide_the_true_one(order: tuple[str, ...]) -> None:
+    me = election("a", *NAMES)
+    me.tick(0, {}, {})
+    true, false = voted(1, term=1, voter="b"), voted(1, term=1, voter="c")
+    false = false.model_copy(update={"plan": false.plan.model_copy(update={"federation": "no JSON"})})
+    for name in order:
+        me.promise(name, 1, {}, {"m": true if name == "b" else false})
+    assert {vote.plan.federation for vote in me.open_votes()} == {"{}", "no JSON"}
+    assert all(vote.record.votes == {"b": b"", "c": b""} for vote in me.open_votes())
+
+
 @pytest.mark.parametrize("seed", first(5, range(20)))
 def test_a_term_has_one_leader_and_no_majority_is_missed(seed: int) -> None:
     """Members come, go and stand for election in any order; the leader has every record that a majority adopted."""

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from protocol.messages.rounds import RoundCommit
+from protocol.messages.rounds import RoundCommit, RoundVote
 from tests.protocol.machines.simulated_values import ROUNDS
 from tests.protocol.machines.simulation import World
 
@@ -34,9 +34,8 @@ def test_rounds_are_held_where_nothing_goes_wrong(names: str, *, sharded: bool) 
     assert [sorted(record.weights) for _, record in sorted(world.outcomes.items())] == [list(names)] * 3
 
 
-@pytest.mark.parametrize("sharded", [True, False])
-@pytest.mark.parametrize("names", ["abc", "abcde"])
-def test_a_commit_that_only_its_leader_has_seen_is_not_undone(names: str, *, sharded: bool) -> None:
+def left_open(names: str, *, sharded: bool) -> World:
+    """Only its leader has adopted the first round, and it has died."""
     world = World(tuple(names), sharded)
     for name in names:
         world.start(name)
@@ -53,9 +52,33 @@ def test_a_commit_that_only_its_leader_has_seen_is_not_undone(names: str, *, sha
         world.work(mine[0])
     assert [disk.version.number for disk in world.disks.values()] == [1] + [0] * (len(names) - 1)
     world.kill("a")
+    return world
+
+
+@pytest.mark.parametrize("sharded", [True, False])
+@pytest.mark.parametrize("names", ["abc", "abcde"])
+def test_a_commit_that_only_its_leader_has_seen_is_not_undone(names: str, *, sharded: bool) -> None:
+    world = left_open(names, sharded=sharded)
     run_fairly(world, alive=names[1:])
     assert sorted(world.outcomes[1].weights) == list(names), "the survivors have recovered it"
     assert sorted(world.outcomes[2].weights) == list(names[1:])
+
+
+def test_nor_where_a_vote_for_its_recovery_is_late() -> None:
+    """Three are a majority of four, and of one of them the vote for what was left open does not come in time."""
+    world = left_open("abcd", sharded=False)
+    attempts = set[int]()
+
+    def vote_is_late() -> bool:
+        late = [each for each in world.messages if isinstance(each[2], RoundVote) and each[:2] == ("c", "b")]
+        world.messages = [each for each in world.messages if each not in late]
+        attempts.update(message.attempt for _, _, message in late)
+        return len(attempts) == 2
+
+    assert world.run_fairly(vote_is_late, PATIENCE), "it is tried again"
+    run_fairly(world, alive="bcd")
+    assert sorted(world.outcomes[1].weights) == list("abcd")
+    assert sorted(world.outcomes[2].weights) == list("bcd")
 
 
 class Trouble(RuleBasedStateMachine):
