@@ -15,7 +15,6 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from math import inf
 
-from protocol.certificates import possibly_committed
 from protocol.election import PREPARE_INTERVAL, Election
 from protocol.machines.attempt import RoundAttempt
 from protocol.machines.attempt_values import (
@@ -50,10 +49,11 @@ from protocol.machines.coordinator_values import (
 from protocol.machines.events import Arrived, Begin, Departed, Heard, KeepStory, Publish, ShardChecked, Tell, Warn
 from protocol.machines.failures import abort_message
 from protocol.machines.machine import Machine, MachineEvent, Tick
+from protocol.machines.recovery import OpenVotes
 from protocol.machines.requests import RequestQueue
 from protocol.machines.signatory import Signatory
 from protocol.messages import election as wire
-from protocol.messages.election import AcceptedVote, LeaderAnnouncement
+from protocol.messages.election import LeaderAnnouncement
 from protocol.messages.rounds import RoundCommit, RoundOpen
 from protocol.quorum import DeadlineEstimator, QuorumPolicy
 
@@ -96,16 +96,16 @@ class RoundCoordinator(Machine[Duty]):
         self._term = election.term
         self._records: Mapping[str, RoundCommit] = {}
         self._to_reach = deque[tuple[RoundCommit, str]]()
-        self._open_votes = deque[AcceptedVote]()
+        self._open_votes = OpenVotes(election, signatory)
         self._job: Job | None = None
         self._terms: PlanTerms
         self._view: StoreView
-        self._until = inf  # the end of a wait
+        self._now, self._until = 0.0, inf  # the time of the present event, and the end of a wait
         self._repeat_at = 0.0  # when a prepare is sent again
         self._warned_of = frozenset[str]()  # the members that were alive, too few
-        self._warned_why = ""  # nothing was recovered yet
 
     def _handle(self, event: MachineEvent, now: float) -> None:
+        self._now = now
         match event:
             case Begin():
                 self._go(Duty.ENDING)
@@ -169,7 +169,7 @@ class RoundCoordinator(Machine[Duty]):
     def _bring_up_to_date(self) -> None:
         """Reaches the latest outcome of every model, then settles what was left open."""
         self._to_reach.extend(self._election.latest_records().values())
-        self._open_votes = deque(self._election.open_votes())
+        self._open_votes.learn()
         self._reach_next()
 
     def _reach_next(self) -> None:
@@ -184,8 +184,8 @@ class RoundCoordinator(Machine[Duty]):
     def _next_job(self) -> None:
         """Goes on with the next open vote, then with the next plan."""
         if self._open_votes:
-            vote = self._open_votes.popleft()
-            self._prepare(Job(vote.plan, vote.record, vote.record.index))
+            vote = self._open_votes.next()
+            self._prepare(Job(vote.plan, vote, vote.record.index))
         elif self._requests.plans:
             plan, _sender = next(iter(self._requests.plans.values()))
             self._prepare(Job(plan))
@@ -203,7 +203,7 @@ class RoundCoordinator(Machine[Duty]):
     def _prepared(self, now: float) -> None:
         job = self._present()
         if job.recovered is not None:
-            if self._is_to_recover(job.recovered):
+            if self._open_votes.may_be_committed(job.recovered, self._view.version):
                 self._go(Duty.WAITING)
             else:
                 self._next_job()
@@ -213,16 +213,6 @@ class RoundCoordinator(Machine[Duty]):
             self._job = Job(job.plan, index=self._view.done + 1)
             self._until = now + FIRST_ROUND_WAIT
             self._go(Duty.GATHERING)
-
-    def _is_to_recover(self, record: RoundCommit) -> bool:
-        """Whether an earlier leader may have committed a round: it is committed with the same outcome.
-
-        For a committed record a majority has voted, and those that have promised this term have said so: what too few
-        can have voted for is held anew.
-        """
-        votes, election = len(self._signatory.valid_votes(record)), self._election
-        possible = possibly_committed(votes, election.silent, election.majority)
-        return self._view.version.number + 1 == record.number and possible
 
     def _gather(self, now: float) -> None:
         """Before its first round waits, for a bounded time, for the members that have neither arrived nor departed.
@@ -249,9 +239,9 @@ class RoundCoordinator(Machine[Duty]):
         members = tuple(sorted(alive - job.unable.keys()))
         if len(members) < majority:
             reason = f"{len(members)} of {majority} needed can take part"
-            self._give_up(RoundImpossible(reason, job.unable), now)
+            self._give_up(RoundImpossible(reason, job.unable))
         elif job.attempts == MAX_ATTEMPTS:
-            self._give_up(RoundImpossible(f"{MAX_ATTEMPTS} attempts failed", job.unable), now)
+            self._give_up(RoundImpossible(f"{MAX_ATTEMPTS} attempts failed", job.unable))
         else:
             self._open(job, members, now)
 
@@ -266,7 +256,7 @@ class RoundCoordinator(Machine[Duty]):
         job.attempts += 1
         opened = RoundOpen(
             model=plan.model, number=number, term=self._term, attempt=self.attempts, index=job.index, plan=plan,
-            records=dict(self._records), base=base.outcome, recovered=job.recovered,
+            records=dict(self._records), base=base.outcome, recovered=job.recovered_record,
             members=members, contributors=contributors,
         )  # fmt: skip
         terms = self._attempt_terms(job, opened)
@@ -294,14 +284,9 @@ class RoundCoordinator(Machine[Duty]):
         assert self.attempt is not None  # noqa: S101 - checked by the caller
         attempt, job = self.attempt, self._present()
         for instruction in attempt.handle(event, now):
-            if isinstance(instruction, _ENDS):
-                self._end(attempt, job, instruction, now)
-            else:
-                self._instruct(instruction)
+            self._instruct(instruction) if not isinstance(instruction, _ENDS) else self._end(attempt, job, instruction)
 
-    def _end(
-        self, attempt: RoundAttempt, job: Job, end: Committed | AttemptFailed | RoundImpossible, now: float
-    ) -> None:
+    def _end(self, attempt: RoundAttempt, job: Job, end: Committed | AttemptFailed | RoundImpossible) -> None:
         self.attempt, job.unable, job.refused = None, attempt.unable, attempt.refused
         for seconds in attempt.seconds:
             self._estimator.record(seconds)
@@ -316,7 +301,7 @@ class RoundCoordinator(Machine[Duty]):
                 self._go(Duty.WAITING)
                 self._instruct(Warn(f"round {job.index} of {job.plan.key} is repeated: {reason}"))
             case RoundImpossible():
-                self._give_up(end, now)
+                self._give_up(end)
 
     def _round_over(self) -> None:
         """The present round is committed, and this member has its outcome."""
@@ -331,28 +316,21 @@ class RoundCoordinator(Machine[Duty]):
         else:
             self._plan_over()
 
-    def _give_up(self, why: RoundImpossible, now: float) -> None:
-        """The present plan cannot be carried out; but what may have been committed is tried for again and again.
-
-        Whoever is late, or cannot have the outcome now, may have voted for it: only promises can show that too few did.
-        """
-        job = self._present()
-        if job.recovered is None or not self._is_to_recover(job.recovered):
+    def _give_up(self, why: RoundImpossible) -> None:
+        """The present plan cannot be carried out; what may have been committed is tried for again."""
+        vote = self._present().recovered
+        if vote is None or not self._open_votes.may_be_committed(vote, self._view.version):
             self._drop(why)
             return
-        if why.reason != self._warned_why:
-            about = f"round {job.recovered.number} of {job.recovered.model} may have been committed"
-            self._instruct(Warn(f"{about}, and no other is held in its place; to be tried again: {why.reason}"))
-        self._warned_why = why.reason
-        self._open_votes.appendleft(AcceptedVote(plan=job.plan, record=job.recovered))
-        self._until, self._repeat_at = now + PROMISE_TIMEOUT, now
+        if text := self._open_votes.keep(vote, why.reason):
+            self._instruct(Warn(text))
+        self._until, self._repeat_at = self._now + PROMISE_TIMEOUT, self._now
         self._go(Duty.COMPLETING)
 
     def _drop(self, why: RoundImpossible) -> None:
         """The present plan is no more; an outcome under it goes on under another one that it was stated with."""
         job = self._present()
-        if job.recovered is not None:
-            record = job.recovered
+        if (record := job.recovered_record) is not None:
             self._instruct(Warn(f"the vote for round {record.number} of {record.model} is void: {why.reason}"))
             self._next_job()
             return

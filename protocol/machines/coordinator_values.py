@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from protocol.machines.machine import Instruction, MachineEvent
+from protocol.messages.election import AcceptedVote
 from protocol.messages.round_values import ModelVersion, RoundPlanMessage
 from protocol.messages.rounds import RoundCommit
 
@@ -189,7 +190,7 @@ class Job:
 
     Attributes:
         plan: the plan.
-        recovered: what an earlier leader may have committed this very round with.
+        recovered: the vote for what an earlier leader may have committed this very round with.
         attempts: at this round.
         unable: members that can take no part in it, with the reason.
         refused: members whose contributions to it were rejected, with the reason.
@@ -197,12 +198,17 @@ class Job:
     """
 
     plan: RoundPlanMessage
-    recovered: RoundCommit | None = None
+    recovered: AcceptedVote | None = None
     index: int = 0
     attempts: int = 0
     unable: Mapping[str, str] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
     commit: RoundCommit | None = None
+
+    @property
+    def recovered_record(self) -> RoundCommit | None:
+        """That of the vote."""
+        return self.recovered.record if self.recovered else None
 
     @property
     def next_round(self) -> Job:
