@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 from nodes.transport.interface import Transport
 from protocol import codec, topics
@@ -73,7 +73,9 @@ class Publisher:
             self.sent[message.kind] += sum(map(len, encrypted))
             self._transport.publish(encrypted)
 
-    def retransmit(self, requester: str, request: RetransmitRequest, first: int, afford: Callable[[int], bool]) -> None:
+    def retransmit(
+        self, requester: str, request: RetransmitRequest, first: int, afford: Callable[[int], bool]
+    ) -> Iterator[int]:
         """Sends the requested messages again to a peer that has missed them, and names those that it cannot have.
 
         Args:
@@ -81,19 +83,24 @@ class Publisher:
             request: what it has missed.
             first: the first number that it may have.
             afford: whether it may be sent so many bytes now; if not, nothing more is sent: it will request it again.
+
+        Yields:
+            The bytes of each message, once it is sent.
         """
         if request.incarnation != self._incarnation:
             return
         inbox, gone = topics.inbox(requester), []
         for number in range(request.first, request.last + 1):
             frames = self.outbox.find(request.topic, number) if number >= first else None
-            if not afford(BUFFER_OVERHEAD_BYTES + sum(map(len, frames or ()))):
+            size = BUFFER_OVERHEAD_BYTES + sum(map(len, frames or ()))
+            if not afford(size):
                 break
             if frames is None:
                 gone.append(number)
             else:
                 again = codec.encode_retransmission(frames, self.run, self._name, self._incarnation, inbox)
                 self._transport.publish(self._security.encrypt(self._security.sign(again)))
+            yield size
         for start, end in consecutive_ranges(gone):
             self.publish(inbox, RetransmitUnavailable(topic=request.topic, first=start, last=end))
 

@@ -1,7 +1,8 @@
 """Requests missed messages again, and repeats what peers have missed.
 
 The decisions are those of `protocol.retransmission`; here they become requests and counts. What is repeated goes to
-linked peers only, to each what was addressed to it, at the expense of its budget, and no more at once than it takes.
+linked peers only, to each what was addressed to it, at the expense of its budget, no more at once than it takes, and
+in turns (`nodes.turns`).
 Knows neither who is present nor what a message means.
 """
 
@@ -9,13 +10,15 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
 from nodes.capability import Handler
+from nodes.fault_boundary import FaultBoundary
 from nodes.publisher import Publisher
+from nodes.turns import Turns
 from protocol import topics
 from protocol.codec import Envelope
 from protocol.messages import Message
@@ -62,6 +65,8 @@ class _Conversation:
 class Peers(Protocol):
     """What is to be known of the peers."""
 
+    boundary: FaultBoundary
+
     def refused(self, kind: str, why: str) -> None:
         """Something is lost, or is not done."""
 
@@ -94,6 +99,7 @@ class RetransmissionService:
         self._baselines = Baselines()
         self._counts = counts
         self._peers = peers
+        self._turns = Turns(peers.boundary)
         self._conversations: dict[str, _Conversation] = {}
         self.heard: Collection[str] = ()
         self.handlers: Mapping[type[Message], Handler] = {
@@ -136,6 +142,7 @@ class RetransmissionService:
         self._inbox.forget(name)
         self._conversations.pop(name, None)
         self._baselines.forget(name)
+        self._turns.forget(name)
         self._publisher.forget(name)
 
     def ask(self, members: Iterable[PeerInfo], now: float) -> None:
@@ -181,22 +188,36 @@ class RetransmissionService:
         if first is None or not self._peers.is_linked(name, envelope.incarnation):
             self._counts["stranger"] += 1
             return
-        self._publisher.retransmit(name, request, first, partial(self._afford, name))
+        may_have = partial(self._may_have, name, envelope.incarnation)
+        self._add(name, self._publisher.retransmit(name, request, first, may_have))
 
-    def repeat(self, name: str, message: Message, size: int = 0) -> bool:
-        """Tells a peer again what it has requested, at its expense; not while too much of it waits for that peer.
+    def _may_have(self, name: str, incarnation: int, size: int) -> bool:
+        """Whether so many bytes may be sent again: this life of a peer may have ended since it has requested them."""
+        return self._peers.is_linked(name, incarnation) and self._afford(name, size)
+
+    def repeat(self, name: str, messages: Iterable[tuple[Message, int]]) -> None:
+        """Tells a peer again what it has requested, at its expense, in turns; not while too much of it waits there.
+
+        What it is not told it has to request again.
 
         Args:
             name: the peer.
-            message: what it has requested.
-            size: the bytes of its tensors.
-
-        Returns:
-            Whether it was told; if not, it has to request it again.
+            messages: what it has requested, in order, each with the bytes of its tensors; kept until it is told.
         """
-        if affords := self._afford(name, REPEATED_MESSAGE_BYTES + size):
+        self._add(name, self._repeated(name, messages))
+
+    def _repeated(self, name: str, messages: Iterable[tuple[Message, int]]) -> Iterator[int]:
+        for message, size in messages:
+            if not self._afford(name, cost := REPEATED_MESSAGE_BYTES + size):
+                return
             self._publisher.publish(topics.inbox(name), message)
-        return affords
+            yield cost
+
+    def _add(self, name: str, work: Iterator[int]) -> None:
+        """Queues what a peer has requested; it pays for what it requests beyond what may wait, and gets nothing."""
+        if not self._turns.add(name, work):
+            self._counts["not repeated yet"] += 1
+            self._peers.charge(name, Cost.REPEATED, REPEATED_MESSAGE_BYTES)
 
     def _afford(self, name: str, size: int) -> bool:
         """Whether so many bytes may be repeated to a peer now."""

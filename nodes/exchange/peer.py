@@ -163,9 +163,7 @@ class ExchangePeer:
             state = self._remember(request)
         state.requesters.add(requester)
         answers = [*([state.answer] if state.answer is not None else []), *self._lists.verdicts(request.key)]
-        for answer in answers:
-            if not self._node.repeat(requester, answer):
-                return
+        self._node.repeat(requester, [(answer, 0) for answer in answers])
 
     def _remember(self, request: ExchangeRequest) -> _RequestState:
         state = self._requests[request.key] = _RequestState(request)
@@ -248,10 +246,9 @@ class ExchangePeer:
             self._node.counts["no member"] += 1
             return
         relayed = [to_offer_message(offer, "") for offer in self._store.of(request.origin)]
-        for message in self._own.values() if request.origin == self._node.name else relayed:
-            missing = message.version > request.versions.get(message.subject, 0)
-            if missing and not self._node.repeat(envelope.sender, message, message.embeddings.nbytes):
-                return
+        offers = list(self._own.values()) if request.origin == self._node.name else relayed
+        missing = (each for each in offers if each.version > request.versions.get(each.subject, 0))
+        self._node.repeat(envelope.sender, [(each, each.embeddings.nbytes) for each in missing])
 
     def _offer_list(self, envelope: Envelope, offer_list: OfferList) -> None:
         if not self._belongs(envelope.sender):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -239,7 +239,8 @@ class RoundService:
         plan = request.plan
         if self.election.is_leader:
             held = (each for each in self.store.records_of(plan.key) if each.index > request.after)
-            self._repeat(sender, [each for each in held if not self._leading.in_progress(each)][:MAX_RECORDS])
+            closed = [(each, 0) for each in held if not self._leading.in_progress(each)]
+            self._node.repeat(sender, closed[:MAX_RECORDS])
         if self.store.forgotten(plan.key, request.after):
             self._refuse(sender, plan, "its rounds are over, and their records are no longer kept")
         elif self.store.rounds_done(plan.key) < plan.rounds and not self.request(plan, sender):
@@ -320,13 +321,7 @@ class RoundService:
         """Sends what is missing; who asks whether this member holds a model is told by others what it does not hold."""
         if self._context is not None and not self._context.worker.holds(request.model):
             return
-        self._repeat(sender, self.store.records_after(request.model, request.after))
-
-    def _repeat(self, sender: str, records: Iterable[RoundCommit]) -> None:
-        """Sends records until they are beyond what the peer may cause: it requests the others again."""
-        for record in records:
-            if not self._node.repeat(sender, record):
-                return
+        self._node.repeat(sender, [(each, 0) for each in self.store.records_after(request.model, request.after)])
 
     def _publish(self, message: Message) -> None:
         self._node.publish(ROUNDS, message)

@@ -50,6 +50,9 @@ ZMTP_PING_MS, ZMTP_SILENCE_MS = 2000, 10_000
 BATCH = 64
 """Messages handled per wake-up before other tasks get their turn."""
 
+BATCH_BYTES = 1 << 20
+"""Bytes of them after which that turn has come, too: they are decrypted and verified."""
+
 MAX_SUBSCRIPTION_BYTES = 1024
 MAX_PORT_TRIES = 32
 """Free ports that are tried until the one beside it is free too."""
@@ -242,15 +245,16 @@ class ZmqTransport:
         """Hands on what has come, and comes back when there is more than one turn's worth."""
         if self._loop is None or self._listener is None:
             return
-        message, taken = receive(self._in), 1
+        message, taken, size = receive(self._in), 1, 0
         while message:
+            size += sum(map(len, message.frames))
             following: Received | None = None  # received at once: `readable` takes it out of its connection
-            if taken < BATCH and readable(self._in):
+            if taken < BATCH and size < BATCH_BYTES and readable(self._in):
                 following, taken = receive(self._in), taken + 1
             origin = self._links.origin(message.first)
             self._listener.received(message.frames, origin)  # may disconnect, or wake a thread, which finds nothing
             message = following
-        if taken == BATCH:
+        if taken == BATCH or size >= BATCH_BYTES:
             self._soon(self._hear)
 
     def _notice(self) -> None:

@@ -81,7 +81,8 @@ def test_what_is_kept_is_repeated_as_it_was_and_what_is_not_is_named(bus: Deaf, 
     for note in "xyz":
         publisher.publish(PROGRESS, progress(note))
     first = list(bus.frames)
-    publisher.retransmit("b", RetransmitRequest(topic=PROGRESS, incarnation=7, first=2, last=6), 1, lambda _size: True)
+    request = RetransmitRequest(topic=PROGRESS, incarnation=7, first=2, last=6)
+    list(publisher.retransmit("b", request, 1, lambda _size: True))
     again = bus.said()[3:]
     assert {each.topic for each in again} == {inbox("b")}
     assert [type(each.message) for each in again] == [Retransmission, Retransmission, RetransmitUnavailable]
@@ -99,7 +100,8 @@ def test_what_is_kept_counts_with_what_it_takes_to_keep_it(bus: Deaf, publisher:
 
 def test_an_earlier_life_repeats_nothing(bus: Deaf, publisher: Publisher) -> None:
     publisher.publish(PROGRESS, progress("x"))
-    publisher.retransmit("b", RetransmitRequest(topic=PROGRESS, incarnation=6, first=1, last=1), 1, lambda _size: True)
+    request = RetransmitRequest(topic=PROGRESS, incarnation=6, first=1, last=1)
+    list(publisher.retransmit("b", request, 1, lambda _size: True))
     assert len(bus.frames) == 1
 
 

@@ -4,7 +4,8 @@
 
 Meanwhile the guest here goes on asking. Nobody may crash, no answer may be wrong or missing, and no process may grow by
 more than 50 MB. Half of the mutated messages bear the name of their sender, who is quarantined again and again; the
-others bear made-up names, so that the codec sees them all. Inputs are counted where they arrive.
+others bear made-up names, so that the codec sees them all. Inputs are counted where they arrive. Sooner or later one
+that is not malformed ends its sender's membership, as a goodbye does: then another one joins.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ WARM = 6000
 """Questions after which the buffers for repair, 64 MB each, are full: from then on memory must not grow."""
 GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00NULL" + bytes(48)
 MOST_MB = 50.0
+QUIET = 10
+"""Batches of which nothing arrives, after which a sender has left."""
 
 
 def samples(node: Node) -> list[list[Buffer]]:
@@ -132,16 +135,13 @@ async def legitimate(members: Cluster, names: frozenset[str], answered: list[int
         answered[0] += 1
 
 
-async def speak(members: Cluster, inputs: int, seed: int) -> tuple[int, dict[str, int]]:
-    """Lets mallory speak until so many of its messages have arrived here; how many did, and what became of them."""
-    here, there = multiprocessing.Pipe()
-    spec = NodeSpec("mallory", "guest", "soak", "tcp://127.0.0.1:0", join=(members.node.address,))
-    context = multiprocessing.get_context("forkserver")
-    process = context.Process(target=mallory, args=(spec, seed, there), daemon=True)
-    await asyncio.to_thread(process.start)
-    while "mallory" not in members.node.presence.linked():
-        await asyncio.sleep(0.05)
-    heard, read = [0], members.node._inbound_filter.read
+async def speak(members: Cluster, inputs: int, seed: int) -> tuple[int, dict[str, int], list[str]]:
+    """Lets one after another speak until so many of their messages have arrived here.
+
+    Returns:
+        How many did, what became of them, and what each sender was here in the end.
+    """
+    heard, ends, read = [0], list[str](), members.node._inbound_filter.read
 
     def noted(frames: Sequence[Buffer], now: float, **more: Any) -> Any:
         found = read(frames, now, **more)
@@ -150,13 +150,30 @@ async def speak(members: Cluster, inputs: int, seed: int) -> tuple[int, dict[str
 
     members.node._inbound_filter.read = noted  # type: ignore[method-assign]
     while heard[0] < inputs:
+        name = f"mallory{len(ends)}"
+        await attack(members, name, inputs, seed + len(ends), heard)
+        ends.append(str(getattr(members.node.presence.state(name), "value", "unknown")))
+    return heard[0], dict(members.node.counts), ends
+
+
+async def attack(members: Cluster, name: str, inputs: int, seed: int, heard: list[int]) -> None:
+    """Lets one sender speak until so many inputs have arrived in all, or none of its does any more."""
+    here, there = multiprocessing.Pipe()
+    spec = NodeSpec(name, "guest", "soak", "tcp://127.0.0.1:0", join=(members.node.address,))
+    context = multiprocessing.get_context("forkserver")
+    process = context.Process(target=mallory, args=(spec, seed, there), daemon=True)
+    await asyncio.to_thread(process.start)
+    while name not in members.node.presence.linked():
+        await asyncio.sleep(0.05)
+    quiet = 0
+    while heard[0] < inputs and quiet < QUIET:
         before, since = heard[0], time.monotonic()
         here.send(BATCH)
         await asyncio.to_thread(here.recv)
         while heard[0] < before + BATCH * HERE / len(TOPICS) * 0.8 and time.monotonic() < since + 0.5:
             await asyncio.sleep(0.002)
+        quiet = quiet + 1 if heard[0] == before else 0
     process.kill()
-    return heard[0], dict(members.node.counts)
 
 
 async def run(inputs: int, raw: float, count: int, seed: int) -> bool:
@@ -173,7 +190,7 @@ async def run(inputs: int, raw: float, count: int, seed: int) -> bool:
         thread = threading.Thread(target=rattle, args=(addresses, int(raw * inputs), seed, rattled), daemon=True)
         began = time.monotonic()
         thread.start()
-        heard, counts = await speak(members, inputs - int(raw * inputs), seed)
+        heard, counts, ends = await speak(members, inputs - int(raw * inputs), seed)
         await asyncio.to_thread(thread.join)
         await asyncio.sleep(1)
         seconds = time.monotonic() - began
@@ -183,7 +200,10 @@ async def run(inputs: int, raw: float, count: int, seed: int) -> bool:
         asking.cancel()
     show = Console().print
     show(f"{rattled[0]} raw inputs and {heard} mutated messages in {seconds:.0f} s", highlight=False)
-    show(f"of the latter: {', '.join(f'{kind} {number}' for kind, number in sorted(counts.items()))}", highlight=False)
+    show(f"{len(ends)} senders, one after another; here each was in the end: {', '.join(ends)}", highlight=False)
+    show(
+        f"of the messages: {', '.join(f'{kind} {number}' for kind, number in sorted(counts.items()))}", highlight=False
+    )
     show(f"{answered[0]} questions were answered by everybody meanwhile, none wrongly", highlight=False)
     show("memory grew by " + ", ".join(f"{name} {mb:.1f} MB" for name, mb in grown.items()), highlight=False)
     return max(grown.values()) <= MOST_MB

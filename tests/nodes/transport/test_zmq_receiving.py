@@ -12,7 +12,7 @@ import pytest
 import zmq
 
 from nodes.transport.links import Links
-from nodes.transport.zmq import BATCH, ZmqTransport
+from nodes.transport.zmq import BATCH, BATCH_BYTES, ZmqTransport
 
 FIRST, SECOND = "tcp://127.0.0.1:7001", "tcp://127.0.0.1:7003"
 
@@ -80,6 +80,16 @@ async def test_whoever_hears_a_message_may_disconnect_while_others_wait(subscrib
     stand_in.waiting.extend(sent)
     transport._hear()
     assert len(heard) == BATCH
+    await turns(lambda: len(heard) == len(sent))
+    assert heard == sent
+
+
+async def test_a_turn_ends_with_its_bytes_as_well(subscriber: Any) -> None:
+    transport, stand_in, heard = subscriber
+    sent = [str(number).encode() * (BATCH_BYTES // 4) for number in range(9)]
+    stand_in.waiting.extend(sent)
+    transport._hear()
+    assert len(heard) == 4
     await turns(lambda: len(heard) == len(sent))
     assert heard == sent
 
