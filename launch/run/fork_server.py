@@ -33,6 +33,7 @@ PRELOAD = (
 _lock = threading.Lock()
 _launches = 0
 _ours = False  # a program may have a fork server already: then it is used, and left alone
+_killed: list[int] = []  # servers that may not be dead yet: the next one would be taken to run already
 
 
 def start_fork_server(preload: tuple[str, ...] = PRELOAD) -> None:
@@ -46,6 +47,9 @@ def start_fork_server(preload: tuple[str, ...] = PRELOAD) -> None:
     """
     global _launches, _ours  # noqa: PLW0603 - a process has one server
     with _lock:
+        while _killed:
+            with suppress(ChildProcessError):  # reaped
+                os.waitid(os.P_PID, _killed.pop(), os.WEXITED | os.WNOWAIT)
         _launches += 1
         _ours = _ours or not _servers()
         forkserver.set_forkserver_preload(["launch.run.folder_end", *preload])
@@ -76,6 +80,7 @@ def stop_fork_server() -> None:
             _ours = False
             for process in _servers():
                 process.kill()
+                _killed.append(process.pid)
 
 
 def _servers() -> list[psutil.Process]:

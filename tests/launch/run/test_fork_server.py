@@ -32,22 +32,31 @@ from launch.run.fork_server import node_process, start_fork_server, stop_fork_se
 from launch.engines.node_file import NodeFile
 from nodes.spec import NodeSpec
 print("imported")
-start_fork_server(())
 NodeFile.of(NodeSpec("a1", "client", "r", "ipc://a1")).write(Path("a1.json"))
-process = node_process("os:fspath", Path("a1.json"), Path("a1.log"))
-process.start()
-process.join()
-stop_fork_server()
+for modules in PRELOADED:
+    start_fork_server(modules)
+    process = node_process("os:fspath", Path("a1.json"), Path("a1.log"))
+    process.start()
+    process.join()
+    stop_fork_server()
 """
 
 
 def test_the_main_module_is_not_imported_by_the_nodes(tmp_path: Path) -> None:
-    (tmp_path / "script.py").write_text(SCRIPT)
-    done = subprocess.run(
-        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=100
-    )
-    assert done.stdout == "imported\n"
+    done = run_script(tmp_path, "((),)")
+    assert (done.stdout, done.stderr) == ("imported\n", "")
     assert "TypeError: expected str" in (tmp_path / "a1.log").read_text()  # so far the node came
+
+
+def test_a_launch_right_after_another_has_a_server_of_its_own(tmp_path: Path) -> None:
+    """That of the first takes a while to die, with all that it has imported, and was taken for one that runs."""
+    assert run_script(tmp_path, '3 * (("torch",),)').stderr == ""
+
+
+def run_script(folder: Path, preloaded: str) -> subprocess.CompletedProcess[str]:
+    (folder / "script.py").write_text(SCRIPT.replace("PRELOADED", preloaded))
+    command = [sys.executable, "script.py"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=100)
 
 
 @pytest.mark.slow
