@@ -313,7 +313,7 @@ class RoundService:
             self._leading.requests.remove(commit.key)
 
     def _aborted(self, sender: str, aborted: RoundsAborted) -> None:
-        if aborted.term >= self.election.term:
+        if self._leadership.follow(sender, aborted.term):
             self._leading.requests.remove(aborted.key)
             self.aborted(aborted)
 

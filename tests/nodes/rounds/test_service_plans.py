@@ -12,7 +12,10 @@ import torch
 from fednet.api import RoundPlan
 from fednet.errors import MethodError
 from fednet.federated.config import Federation
+from nodes.rounds.client import to_plan_message
 from nodes.transport.memory import Faults
+from protocol.messages.rounds import RoundsAborted
+from protocol.topics import ROUNDS
 
 Tell = Callable[..., Any]
 MakeGroup = Callable[..., Any]
@@ -99,5 +102,26 @@ def test_a_plan_that_is_requested_again_is_remembered(tell: Tell, make_group: Ma
         records = await group.run_rounds(rounds=3)
         assert await group.run_rounds(rounds=3) == records
         assert all(len(member.participant.tasks) == 3 for member in group.members.values())
+
+    tell(story)
+
+
+def test_only_the_leader_ends_a_plan(tell: Tell, make_group: MakeGroup) -> None:
+    """Whoever has the key of a request could have the others forget it."""
+
+    async def story(cluster: Any) -> None:
+        group = make_group(cluster, "a", "b", "c")
+        await group.start()
+        await group.run_rounds("first")
+        service = group.members["b"].service
+        plan, _ = to_plan_message(RoundPlan("k", "walk", "more", 1, Federation()), "driver")
+        assert service._leading.requests.add(plan, "driver")
+        liar = next(name for name in "ac" if name != group.leader())
+        abort = RoundsAborted(term=service.election.term, key=plan.key, lost={}, reason="because I say so")
+        for sender, held in ((liar, True), (group.leader(), False)):
+            if sender != "b":
+                group.members[sender].node.publish(ROUNDS, abort)
+                await group.settle()
+                assert (plan.key in service._leading.requests.plans) == held
 
     tell(story)
