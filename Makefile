@@ -51,7 +51,7 @@ fuzz: $(READY)
 
 # Whether a version in constraints.txt has a known weakness; asks a service on the network.
 audit: $(READY)
-	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip
+	$(BIN)/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip
 
 # The versions that are installed, and the hashes of their files, anew from pyproject.toml; those that still fit stay, unless
 # UPGRADE=--upgrade, or for one package UPGRADE='--upgrade-package NAME'.

@@ -29,7 +29,6 @@ from nodes.rounds.checkpoints import Checkpoint, CheckpointStore
 from nodes.rounds.revealed import RevealedSums
 from nodes.rounds.worker import RoundWorker
 from protocol.certificates import possibly_committed
-from protocol.machines.participant import undercut
 from protocol.machines.signatory import Signatory
 from protocol.machines.story import Subject, packed
 from protocol.messages import Message
@@ -86,7 +85,10 @@ class RoundContext:
             PrivacyError: they are fewer; its noise may be accounted for as a part of that of so many.
         """
         if len(contributors) < self.floor.quorum:
-            raise PrivacyError(undercut(contributors, self.floor.quorum))
+            raise PrivacyError(
+                f"its own configuration is the floor: the round was closed with {len(contributors)} contributions, and "
+                f"this site's quorum is {self.floor.quorum}"
+            )
 
     async def checkpoint(self, model: str) -> Checkpoint:
         """This member's checkpoint of a model; the initial one, where no round has touched it.

@@ -79,9 +79,9 @@ class RoundPart:
 
     def __init__(self, context: RoundContext, opened: RoundOpen, leader: str) -> None:
         self.opened, self.leader = opened, leader
-        self.machine = RoundParticipant(context.name, opened, leader, context.signatory, context.floor.quorum)
         self._context = context
         self._federation = Federation.of_peer(opened.plan.federation)
+        self.machine = RoundParticipant(context.name, opened, leader, context.signatory, self._federation.quorum)
         loop = asyncio.get_running_loop()
         self._over: asyncio.Future[None] = loop.create_future()
         self._shards: dict[str, asyncio.Future[ShardReduced]] = {name: loop.create_future() for name in opened.members}

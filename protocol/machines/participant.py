@@ -9,7 +9,6 @@ Knows nothing of who leads and when a round closes (`protocol.machines.coordinat
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Any
 
 from protocol.machines.accusations import Accusations
@@ -62,7 +61,8 @@ class RoundParticipant(Machine[Stage]):
         opened: the attempt.
         leader: leads it.
         signatory: signs what this member says, and checks what others have signed.
-        quorum: fewest contributions of a round that this member's own configuration admits.
+        quorum: fewest contributions that the plan lets a leader close a round with; a member whose own configuration
+            asks for more contributes nothing.
 
     Attributes:
         began: what it was made with, without the signatory.
@@ -179,10 +179,11 @@ class RoundParticipant(Machine[Stage]):
             reason = f"{self.leader} has closed the round with a contribution that {unfounded[0]} did not offer"
             self._fail(reason)
             return
+        if self.opened.contributors and len(close.contributions) < self._quorum:
+            count = f"{len(close.contributions)} contributions"
+            self._fail(f"{self.leader} has closed the round with {count}, and the quorum of its plan is {self._quorum}")
+            return
         if self._me in close.contributions:
-            if len(close.contributions) < self._quorum:
-                self._fail(undercut(close.contributions, self._quorum))
-                return
             self._instruct(ContributionCounted())
         self._go(Stage.REDUCING)
         self._instruct(Compute(close))
@@ -226,11 +227,3 @@ class RoundParticipant(Machine[Stage]):
     def _decline(self, reason: str, *, can_vote: bool) -> None:
         declined: Any = round_message(RoundDecline, self.opened, reason=reason[:500], can_vote=can_vote)
         self._instruct(Tell(self.leader, declined))
-
-
-def undercut(contributors: Collection[str], quorum: int) -> str:
-    """Why a member takes no part in a sum of so few: its noise may be accounted for as a part of that of more."""
-    return (
-        f"its own configuration is the floor: the round was closed with {len(contributors)} contributions, and this "
-        f"site's quorum is {quorum}"
-    )

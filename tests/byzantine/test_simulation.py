@@ -51,6 +51,11 @@ def test_a_vote_in_an_attempt_that_never_was_hides_no_outcome() -> None:
     assert simulate(200347)["adoptions"]
 
 
+def test_no_leader_has_a_round_adopted_below_the_quorum_of_its_plan() -> None:
+    """Two of six lie, and one leads: it closed with one contribution, and members that had none in it voted."""
+    assert simulate(200612)["adoptions"]
+
+
 def test_a_late_vote_voids_no_outcome() -> None:
     """What may have been committed was held anew once a vote for its recovery had not come in time."""
     assert simulate(200760)["adoptions"]

@@ -92,7 +92,9 @@ def test_nobody_reveals_for_fewer_survivors_than_its_quorum(tell: Tell, make_gro
         rounds = asyncio.ensure_future(group.run_rounds(secure=SECURE, quorum=5))
         await group.settle(30)
         rounds.cancel()
-        assert any("closed with 4 contributions, and this site's quorum is 5" in each.reason for each in declines)
+        assert any(
+            "closed the round with 4 contributions, and the quorum of its plan is 5" in each.reason for each in declines
+        )
         assert not reveals
 
     tell(story)
