@@ -10,6 +10,7 @@ import pytest
 
 from nodes import membership
 from nodes.capability import Handler
+from nodes.fault_boundary import FaultBoundary
 from nodes.membership import MAX_MEMBERS_PER_HELLO, Membership, MembershipContext
 from nodes.publisher import Publisher
 from nodes.retransmission import RetransmissionService
@@ -47,6 +48,7 @@ class Place:
         self.counts: Counter[str] = Counter()
         self.charged: list[tuple[str, Cost]] = []
         self.affords = True
+        self.boundary = FaultBoundary(self.fault)
         bus: Any = self
         security = NullSecurity()
         self.publisher = Publisher(bus, security, "me", ME, "raw")
@@ -69,6 +71,9 @@ class Place:
         self.done.append(("strand", ""))
 
     def refused(self, kind: str, why: str) -> None:
+        self.counts[kind] += 1
+
+    def fault(self, sender: str, kind: str, why: str) -> None:
         self.counts[kind] += 1
 
     def charge(self, payer: str, cost: Cost) -> bool:
