@@ -25,6 +25,7 @@ from protocol.machines.attempt_values import (
     StaleContribution,
 )
 from protocol.machines.coordinator_values import (
+    ANNOUNCE_INTERVAL,
     DUTIES,
     FIRST_ROUND_WAIT,
     MAX_ATTEMPTS,
@@ -52,8 +53,7 @@ from protocol.machines.machine import Machine, MachineEvent, Tick
 from protocol.machines.recovery import OpenVotes
 from protocol.machines.requests import RequestQueue
 from protocol.machines.signatory import Signatory
-from protocol.messages import election as wire
-from protocol.messages.election import LeaderAnnouncement
+from protocol.messages.election import LeaderAnnouncement, Prepare
 from protocol.messages.rounds import RoundCommit, RoundOpen
 from protocol.quorum import DeadlineEstimator, QuorumPolicy
 
@@ -101,7 +101,7 @@ class RoundCoordinator(Machine[Duty]):
         self._terms: PlanTerms
         self._view: StoreView
         self._now, self._until = 0.0, inf  # the time of the present event, and the end of a wait
-        self._repeat_at = 0.0  # when a prepare is sent again
+        self._repeat_at = 0.0  # when a prepare, or an announcement, is sent again
         self._warned_of = frozenset[str]()  # the members that were alive, too few
 
     def _handle(self, event: MachineEvent, now: float) -> None:
@@ -133,9 +133,7 @@ class RoundCoordinator(Machine[Duty]):
                 self._plan_over()
             case Heard(_, message) | ShardChecked(_, message) if self.attempt and self.attempt.concerns(message):
                 self._lead(event, now)
-            case Arrived() | Departed() | StaleContribution() if self.attempt is not None:
-                self._lead(event, now)
-            case Tick() if self.attempt is not None:
+            case Arrived() | Departed() | StaleContribution() | Tick() if self.attempt is not None:
                 self._lead(event, now)
         self._wait(now)
 
@@ -150,8 +148,8 @@ class RoundCoordinator(Machine[Duty]):
             self._await_majority(now)
         if self.state is Duty.HOLDING and self.attempt is not None:
             self.deadline = self.attempt.deadline
-        if self.state is Duty.IDLE and self._requests.plans:
-            self._next_job()
+        if self.state is Duty.IDLE:
+            self._next_job() if self._requests.plans else self._announce(now)
 
     def _complete(self, now: float) -> None:
         """Waits, for a bounded time, until every member that is alive has promised this term.
@@ -162,7 +160,7 @@ class RoundCoordinator(Machine[Duty]):
             self._bring_up_to_date()
             return
         if now >= self._repeat_at:
-            self._instruct(Publish(wire.Prepare(term=self._term)))
+            self._instruct(Publish(Prepare(term=self._term)))
             self._repeat_at = now + PREPARE_INTERVAL
         self.deadline = min(self._repeat_at, self._until)
 
@@ -192,8 +190,15 @@ class RoundCoordinator(Machine[Duty]):
         else:
             self._job = None
             self._go(Duty.IDLE)
-            announcement = LeaderAnnouncement(term=self._term, attempt=self.attempts, records=dict(self._records))
-            self._instruct(Publish(announcement))
+            self._repeat_at = self._now
+
+    def _announce(self, now: float) -> None:
+        """Tells the members what is held, again and again: one may have lost the last message of the last round."""
+        if now >= self._repeat_at:
+            records = dict(self._records)
+            self._instruct(Publish(LeaderAnnouncement(term=self._term, attempt=self.attempts, records=records)))
+            self._repeat_at = now + ANNOUNCE_INTERVAL
+        self.deadline = self._repeat_at
 
     def _prepare(self, job: Job) -> None:
         self._job = job
@@ -238,8 +243,7 @@ class RoundCoordinator(Machine[Duty]):
         job = self._present()
         members = tuple(sorted(alive - job.unable.keys()))
         if len(members) < majority:
-            reason = f"{len(members)} of {majority} needed can take part"
-            self._give_up(RoundImpossible(reason, job.unable))
+            self._give_up(RoundImpossible(f"{len(members)} of {majority} needed can take part", job.unable))
         elif job.attempts == MAX_ATTEMPTS:
             self._give_up(RoundImpossible(f"{MAX_ATTEMPTS} attempts failed", job.unable))
         else:
@@ -268,16 +272,12 @@ class RoundCoordinator(Machine[Duty]):
         terms, policy = self._terms, self._policy
         return AttemptTerms(
             policy=policy.model_copy(update={"quorum": max(policy.quorum, terms.quorum)}),
-            configured=self._election.members,
-            alive=tuple(sorted(self._election.alive)),
             deadline=self._estimator.deadline() if policy.kind == "survivors" else inf,
-            enough=terms.enough,
-            sharded=terms.sharded(len(opened.members)),
+            enough=terms.enough, sharded=terms.sharded(len(opened.members)),
             threshold=terms.threshold(len(opened.contributors)) if opened.contributors else 0,
-            unable=job.unable,
-            refused=job.refused,
-            absent=self._absent(),
-        )
+            configured=self._election.members, alive=tuple(sorted(self._election.alive)), absent=self._absent(),
+            unable=job.unable, refused=job.refused,
+        )  # fmt: skip
 
     def _lead(self, event: MachineEvent, now: float) -> None:
         """Hands an event to the present attempt, and goes on from its end."""

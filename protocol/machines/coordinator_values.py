@@ -19,6 +19,10 @@ PROMISE_TIMEOUT = 5.0
 """Seconds for which a new leader waits for the promises of all members that are alive, where a round was left open; and
 before it tries again to recover one."""
 
+ANNOUNCE_INTERVAL = 10.0
+"""Seconds after which a leader without anything to do says again what is held: who has lost a message for good catches
+up then."""
+
 FIRST_ROUND_WAIT = 30.0
 """Seconds for which a leader's first round waits for the configured members that have not been linked yet."""
 

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from protocol.messages.election import LeaderAnnouncement
 from protocol.messages.rounds import RoundCommit, RoundVote
 from tests.protocol.machines.simulated_values import ROUNDS
 from tests.protocol.machines.simulation import World
@@ -79,6 +80,29 @@ def test_nor_where_a_vote_for_its_recovery_is_late() -> None:
     run_fairly(world, alive="bcd")
     assert sorted(world.outcomes[1].weights) == list("abcd")
     assert sorted(world.outcomes[2].weights) == list("bcd")
+
+
+def test_who_has_lost_the_last_message_of_the_last_round_catches_up() -> None:
+    world = World(tuple("abc"), sharded=False)
+    for name in world.names:
+        world.start(name)
+
+    def last_are_lost() -> bool:
+        """Nobody hears of the last round's end but its leader; later c hears nothing of its next leader either."""
+        for each in list(world.messages):
+            if each[0] != each[1] == "c" and isinstance(each[2], RoundCommit | LeaderAnnouncement):
+                world.messages.remove(each)
+        return all(world.disks[name].version.number == ROUNDS for name in "ab")
+
+    assert world.run_fairly(last_are_lost, PATIENCE)
+    world.kill("a")  # it knows that c has not adopted it
+    next_leader = world.sites["b"]
+    assert world.run_fairly(lambda: last_are_lost() and next_leader.election.is_leader and not world.works, PATIENCE)
+    for _ in range(100):
+        last_are_lost()
+        world.run_fairly(lambda: False, 1)
+    assert world.disks["c"].version.number < ROUNDS
+    run_fairly(world, alive="bc")
 
 
 class Trouble(RuleBasedStateMachine):
