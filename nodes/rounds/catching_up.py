@@ -44,17 +44,22 @@ class CatchUp:
         self._targets: dict[str, tuple[RoundCommit, bool]] = {}  # by model; whether its leader waits
         self._warned = False
 
-    def aim(self, records: Mapping[str, RoundCommit], *, is_awaited: bool = False) -> None:
+    def aim(self, records: Mapping[str, RoundCommit], *, is_awaited: bool = False) -> bool:
         """Names the outcomes that are to be reached.
 
         Args:
             records: certified, by model.
             is_awaited: whether the leader of these rounds waits until they are adopted here.
+
+        Returns:
+            Whether that is more than what was to be reached already.
         """
+        is_more = False
         for model, record in records.items():
             known = self._targets.get(model)
             if known is None or record.number > known[0].number or (is_awaited and record.number == known[0].number):
-                self._targets[model] = record, is_awaited
+                self._targets[model], is_more = (record, is_awaited), True
+        return is_more
 
     async def run(self, context: RoundContext, leader: str) -> None:
         """Reaches these outcomes, then asks for the records that are missing here.

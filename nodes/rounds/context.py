@@ -26,6 +26,7 @@ from fednet.files import make_folder, write_whole
 from nodes.blob_store import BlobStore
 from nodes.compute import ComputeThread
 from nodes.rounds.checkpoints import Checkpoint, CheckpointStore
+from nodes.rounds.links import MemberLinks
 from nodes.rounds.revealed import RevealedSums
 from nodes.rounds.worker import RoundWorker
 from protocol.certificates import possibly_committed
@@ -61,6 +62,7 @@ class RoundContext:
         publish: sends a message to all members, this one too.
         tell: sends a message to one member, possibly this one.
         signatory: signs what this member says, and checks what others have signed.
+        links: with the other members.
         absent: how many configured members cannot be heard.
         revealed: the sums for which this member has revealed shares.
         floor: what it asks of every round at least, whatever is requested.
@@ -74,6 +76,7 @@ class RoundContext:
     publish: Callable[[Message], None]
     tell: Callable[[str, Message], None]
     signatory: Signatory
+    links: MemberLinks
     absent: Callable[[], int]
     revealed: RevealedSums
     floor: Floor

@@ -223,8 +223,9 @@ class RoundPart:
         raise TypeError(f"{instruction} is no work")
 
     async def _prepare(self) -> None:
-        """Has the models of the opening, and the state that the round starts from."""
+        """Once all can hear this member: has the models of the opening, and the state that the round starts from."""
         opened, context, holders = self.opened, self._context, self.machine.holders
+        await context.links.all(set(opened.members) - {context.name})
         for record in opened.records.values():
             await context.reach(record, holders, opened.term)
         self._base = await context.base(opened, holders)

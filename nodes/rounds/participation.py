@@ -60,6 +60,11 @@ class ParticipationQueue:
         self._leave_for_other()
         self._catching_up = self._then(work, leader)
 
+    @property
+    def catches_up(self) -> bool:
+        """Whether this member is being brought up to date."""
+        return self._catching_up is not None and not self._catching_up.done()
+
     def settle(self, message: RoundMessage) -> None:
         """An attempt is over before this member has joined it: its opening, should it still come, is stale."""
         self._settled = max(self._settled, attempt_of(message))

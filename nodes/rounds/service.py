@@ -27,6 +27,7 @@ from nodes.rounds.checkpoints import CheckpointStore
 from nodes.rounds.context import RoundContext
 from nodes.rounds.leadership import Leadership
 from nodes.rounds.leading import LeadingTerms
+from nodes.rounds.links import MemberLinks
 from nodes.rounds.part import RoundPart
 from nodes.rounds.participation import ParticipationQueue
 from nodes.rounds.revealed import RevealedSums
@@ -126,9 +127,7 @@ class RoundService:
         )  # fmt: skip
         self.capabilities: dict[str, str] = {}
         self.aborted: Callable[[RoundsAborted], object] = str
-        self._linked: dict[str, int] = {}  # incarnations
-        self._departed: dict[str, str] = {}  # reasons
-        self._ready: dict[str, int] = {}  # incarnations, kept while a peer is lost: it may be linked again as it was
+        self._links = MemberLinks()
         self._context: RoundContext | None = None
         self._dispatch: Mapping[type[Message], Callable[[str, Any], None]] = {
             RoundsRequest: self._request,
@@ -158,7 +157,7 @@ class RoundService:
         )
         context = RoundContext(
             self._node.name, worker, self.store, self._blob_store, self._reducer,
-            self._publish, self._tell, self._signatory, self._count_absent, self._revealed, self._floor,
+            self._publish, self._tell, self._signatory, self._links, self._count_absent, self._revealed, self._floor,
         )  # fmt: skip
         await context.resume()
         self._context = context
@@ -177,15 +176,13 @@ class RoundService:
 
     def linked(self, peer: PeerInfo) -> None:
         """A peer is linked; a member counts as alive once its capabilities say that it is ready, too."""
-        self._linked[peer.name] = peer.incarnation
-        self._departed.pop(peer.name, None)
+        self._links.linked(peer.name, peer.incarnation)
         self._arrived(peer.name)
 
     def departed(self, peer: PeerInfo, reason: str, *, left: bool) -> None:
         """A peer is gone; if it led, another member takes over."""
         departure = f"{'left' if left else 'lost'}: {reason}"
-        if self._linked.pop(peer.name, None) is not None:
-            self._departed[peer.name] = departure
+        if self._links.departed(peer.name, departure):
             self.election.departed(peer.name)
         self._leading.departed(peer.name, departure)
         self._leadership.tick()
@@ -193,25 +190,22 @@ class RoundService:
     def _capabilities(self, envelope: Envelope, capabilities: Capabilities) -> None:
         if capabilities.ready:
             self.capabilities[envelope.sender] = capabilities.text
-            self._ready[envelope.sender] = envelope.incarnation
+            self._links.ready(envelope.sender, envelope.incarnation)
             self._arrived(envelope.sender)
 
     def _arrived(self, name: str) -> None:
-        if name in self._linked and self._ready.get(name) == self._linked[name]:
+        if self._links.is_ready(name):
             self.election.arrived(name)
             self._leadership.arrived(name)
 
     def _absent(self) -> dict[str, str]:
         """The configured members that are not alive, with the reason."""
         missing = (name for name in self.election.members if name not in self.election.alive)
-        return {name: self._departed.get(name) or self._why_unready(name) for name in missing}
+        return {name: self._links.absence(name) for name in missing}
 
     def _count_absent(self) -> int:
         """How many configured members cannot be heard."""
         return len(self.election.members) - len(self.election.alive)
-
-    def _why_unready(self, name: str) -> str:
-        return "not ready" if name in self._linked else "not linked with the leader"
 
     def _receive(self, sender: str, message: Message) -> None:
         part = self._participation.current
@@ -264,8 +258,9 @@ class RoundService:
     def _catch_up(
         self, context: RoundContext, leader: str, records: Mapping[str, RoundCommit], *, is_awaited: bool = False
     ) -> None:
-        self._catching_up.aim(records, is_awaited=is_awaited)
-        self._participation.catch_up(partial(self._catching_up.run, context, leader), leader)
+        is_more = self._catching_up.aim(records, is_awaited=is_awaited)
+        if is_more or not self._participation.catches_up:  # what is on its way is not begun anew
+            self._participation.catch_up(partial(self._catching_up.run, context, leader), leader)
 
     def _open(self, sender: str, opened: RoundOpen) -> None:
         if not self._leadership.follow(sender, opened.term):

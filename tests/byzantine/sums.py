@@ -202,8 +202,8 @@ class SumSite(Site):
         unused: Any = None
         revealed = self.world.revealed.setdefault(self.name, RevealedSums(None))
         return RoundContext(
-            self.name, unused, store, unused, cast("Any", Inline()), self.publish, self.tell, self.signatory, lambda: 0,
-            revealed, self.floor,
+            self.name, unused, store, unused, cast("Any", Inline()), self.publish, self.tell, self.signatory, unused,
+            lambda: 0, revealed, self.floor,
         )  # fmt: skip
 
     @property

@@ -106,7 +106,7 @@ def context_and_blob(state: ModelState, compute: Any) -> tuple[RoundContext, Blo
     blobs: Any = Blobs(packed)
     revealed, floor = RevealedSums(None), Floor()
     store = CheckpointStore(None)
-    return RoundContext("a", missing, store, blobs, compute, print, print, missing, int, revealed, floor), blob
+    return RoundContext("a", missing, store, blobs, compute, print, print, missing, missing, int, revealed, floor), blob
 
 
 @pytest.mark.parametrize(

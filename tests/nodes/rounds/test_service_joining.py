@@ -65,6 +65,51 @@ def test_a_late_member_catches_up_at_once(tell: Tell, make_group: MakeGroup, tra
     tell(story)
 
 
+ROUNDS_OF = ({"transport": "mesh"}, {"transport": "sharded"}, {"transport": "sharded", "secure": {"clip": 32.0}})
+
+
+@pytest.mark.parametrize("federation", ROUNDS_OF)
+def test_two_members_that_are_not_linked_yet_are_waited_for(
+    tell: Tell, make_group: MakeGroup, federation: dict[str, Any]
+) -> None:
+    """Each is linked with the leader, which opens a round; what they say before they hear each other would be lost."""
+
+    async def story(cluster: Any) -> None:
+        group = make_group(cluster, *FIVE)
+        cluster.network.cut("memory://d", "memory://e")
+        await group.start()
+        task = asyncio.ensure_future(group.run_rounds(**federation))
+        await asyncio.sleep(4.0)
+        assert not task.done()
+        cluster.network.heal("memory://d", "memory://e")
+        (record,) = await task
+        assert set(record.weights) == set(FIVE)
+        await group.settle(2.0)
+        assert group.digests() == {record.digest}
+
+    tell(story)
+
+
+@pytest.mark.parametrize("federation", ROUNDS_OF)
+def test_rounds_go_on_without_two_members_that_cannot_be_linked(
+    tell: Tell, make_group: MakeGroup, federation: dict[str, Any]
+) -> None:
+    async def story(cluster: Any) -> None:
+        group = make_group(cluster, *FIVE)
+        cluster.network.cut("memory://d", "memory://e")
+        await group.start()
+        (record,) = await group.run_rounds(**federation)
+        out = {"d": "e"} if federation["transport"] == "sharded" else {"d": "e", "e": "d"}
+        assert set(record.weights) == set(FIVE) - out.keys()
+        assert record.lost == {
+            one: f"declined: not ready after 10 s: {other} (not linked)" for one, other in out.items()
+        }
+        await group.settle(5.0)
+        assert group.digests() == {record.digest}
+
+    tell(story)
+
+
 @pytest.mark.parametrize("revoked", first(2, ["a", "d", "b", "c"]))
 def test_a_record_is_believed_whoever_of_its_voters_was_revoked_since(
     tell: Tell, make_group: MakeGroup, revoked: str
