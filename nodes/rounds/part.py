@@ -47,6 +47,7 @@ from protocol.machines.participant_values import (
     ContributionInvalid,
     ContributionMade,
     FalseShardFound,
+    LeaderLost,
     Left,
     MemberRejected,
     OutcomeComputed,
@@ -57,6 +58,7 @@ from protocol.machines.participant_values import (
     Stage,
     VotePersisted,
 )
+from protocol.machines.statements import AttemptStatements
 from protocol.messages.round_values import ContributionRef
 from protocol.messages.rounds import FalseShard, RoundClose, RoundMessage, RoundOpen, ShardReduced
 
@@ -81,7 +83,11 @@ class RoundPart:
         self.opened, self.leader = opened, leader
         self._context = context
         self._federation = Federation.of_peer(opened.plan.federation)
-        self.machine = RoundParticipant(context.name, opened, leader, context.signatory, self._federation.quorum)
+        is_secure = self._federation.secure is not None and bool(opened.contributors)
+        self.machine = RoundParticipant(
+            context.name, opened, leader, context.signatory, self._federation.quorum, is_secure=is_secure
+        )
+        self._statements = AttemptStatements(context.signatory, opened, leader)  # not for the machine's story
         loop = asyncio.get_running_loop()
         self._over: asyncio.Future[None] = loop.create_future()
         self._shards: dict[str, asyncio.Future[ShardReduced]] = {name: loop.create_future() for name in opened.members}
@@ -92,9 +98,8 @@ class RoundPart:
         self._reduction: RoundReduction | None = None
         self._closed: ClosedContributions | None = None
         self._secure_sum: SecureSumParticipant | None = None
-        if self._federation.secure is not None and opened.contributors:
-            statements = self.machine.statements
-            self._secure_sum = SecureSumParticipant(context, opened, leader, self._federation.secure, statements)
+        if self._federation.secure is not None and is_secure:
+            self._secure_sum = SecureSumParticipant(context, opened, leader, self._federation.secure, self._statements)
 
     @property
     def can_adopt(self) -> bool:
@@ -111,9 +116,14 @@ class RoundPart:
         """Whether this member has left the attempt before its end."""
         return self.machine.state in {Stage.LEAVING, Stage.ABANDONED}
 
-    def abandon(self) -> None:
-        """Leaves the attempt."""
-        self._feed(Left())
+    @property
+    def finishes(self) -> bool:
+        """Whether this member goes on to its vote though nobody leads the attempt any more."""
+        return self.machine.finishes
+
+    def abandon(self, *, leader_lost: bool = False) -> None:
+        """Leaves the attempt; where nobody leads it any more it may have to be finished first."""
+        self._feed(LeaderLost() if leader_lost else Left())
 
     def receive(self, sender: str, message: RoundMessage) -> None:
         """Takes in a member's message about this attempt."""
@@ -127,7 +137,7 @@ class RoundPart:
 
     def _shard_reduced(self, sender: str, reduced: ShardReduced) -> None:
         shard = self._shards.get(sender)
-        if shard is not None and not shard.done() and self.machine.statements.has_reduced(sender, reduced):
+        if shard is not None and not shard.done() and self._statements.has_reduced(sender, reduced):
             shard.set_result(reduced)
 
     async def check(self, accuser: str, accusation: FalseShard) -> ShardChecked:
@@ -232,7 +242,7 @@ class RoundPart:
         model, sharded = model_tensors(self._base.state), self._federation.sharded(len(opened.members))
         layout = Layout.of_state(model) if self._secure_sum is None else masked_layout(model)
         self._reduction = RoundReduction(
-            context, self.machine.statements, opened, layout, self._shards,
+            context, self._statements, opened, layout, self._shards,
             sharded=sharded, audit=max(self._federation.audit, context.floor.audit),
         )  # fmt: skip
 
@@ -295,7 +305,7 @@ class RoundPart:
         reduction = self._reduction
         assert reduction is not None  # noqa: S101 - made with the base
         rule = self._federation.rule if self._secure_sum is None else None
-        self._closed = ClosedContributions(rule, close.contributions, self.machine.statements.agreed(close))
+        self._closed = ClosedContributions(rule, close.contributions, self._statements.agreed(close))
         packed = await reduction.run(self._closed)
         if self._secure_sum is not None:
             packed = await self._secure_sum.unmasked(packed, close.contributions, model_tensors(base.state))

@@ -77,9 +77,9 @@ class ParticipationQueue:
         return False
 
     def leave(self, before: int) -> None:
-        """Ends the present part if it is of an earlier term, unless only the outcome is left to adopt."""
+        """Ends the present part if it is of an earlier term, unless it goes on to its vote or only has to adopt."""
         if self.current is not None and self.current.opened.term < before:
-            self._leave_part()
+            self._leave_part(leader_lost=True)
 
     async def ended(self, before: int) -> None:
         """Waits until the present part has ended, if it is of an earlier term and has more to do than to adopt."""
@@ -123,11 +123,13 @@ class ParticipationQueue:
             self._catching_up.cancel()
             self._catching_up = None
 
-    def _leave_part(self) -> None:
-        """Ends the present part, unless only its outcome is still to be adopted."""
+    def _leave_part(self, *, leader_lost: bool = False) -> None:
+        """Ends the present part, unless it is finished without its leader, or only its outcome is left to adopt."""
         part = self.current
-        if part is not None and self._part is not None and not part.adopts and not part.abandoned:
-            part.abandon()
+        if part is None or self._part is None or part.adopts or part.abandoned or part.finishes:
+            return
+        part.abandon(leader_lost=leader_lost)
+        if not part.finishes:
             self._part.cancel()
 
     def _then(self, work: Work, leader: str) -> asyncio.Task[None]:

@@ -4,6 +4,8 @@
 
 A vote is on disk before it is cast: should the leader die, the next one learns of it and recovers the outcome. A
 contribution that is not valid, or cannot be had, is reported to the leader, which opens the round again without it.
+A sum that may be unmasked already must not be repeated for others: where the leader of a secure round dies once all
+have reduced their share, the members go on to their votes without it, and the next leader recovers its outcome.
 Knows nothing of who leads and when a round closes (`protocol.machines.coordinator`).
 """
 
@@ -15,6 +17,7 @@ from protocol.machines.accusations import Accusations
 from protocol.machines.events import Begin, Heard, KeepStory, Publish, ShardChecked, Tell, Warn
 from protocol.machines.machine import Machine, MachineEvent, Tick
 from protocol.machines.participant_values import (
+    FINISH,
     GRACE,
     STAGES,
     Adopt,
@@ -26,6 +29,7 @@ from protocol.machines.participant_values import (
     ContributionInvalid,
     ContributionMade,
     FalseShardFound,
+    LeaderLost,
     Left,
     MemberRejected,
     OutcomeComputed,
@@ -49,6 +53,7 @@ from protocol.messages.rounds import (
     RoundDecline,
     RoundOpen,
     RoundVote,
+    ShardReduced,
 )
 from protocol.rounds import round_message
 
@@ -63,6 +68,7 @@ class RoundParticipant(Machine[Stage]):
         signatory: signs what this member says, and checks what others have signed.
         quorum: fewest contributions that the plan lets a leader close a round with; a member whose own configuration
             asks for more contributes nothing.
+        is_secure: whether the outcome is unmasked from a sum.
 
     Attributes:
         began: what it was made with, without the signatory.
@@ -72,18 +78,23 @@ class RoundParticipant(Machine[Stage]):
         statements: what is signed in this attempt.
         commit: the record of the round, once the leader has committed it.
         record: the one that this member has voted for.
+        finishes: whether it goes on to its vote without the leader.
     """
 
     transitions = STAGES
 
-    def __init__(self, me: str, opened: RoundOpen, leader: str, signatory: Signatory, quorum: int) -> None:
+    def __init__(
+        self, me: str, opened: RoundOpen, leader: str, signatory: Signatory, quorum: int, *, is_secure: bool = False
+    ) -> None:
         super().__init__(Stage.OPENED)
-        self.began = {"me": me, "opened": opened, "leader": leader, "quorum": quorum}
+        self.began = {"me": me, "opened": opened, "leader": leader, "quorum": quorum, "is_secure": is_secure}
         self.opened, self.leader, self.signatory = opened, leader, signatory.recorded()
         self.statements = AttemptStatements(self.signatory, opened, leader)
         self.commit: RoundCommit | None = None
         self.record: RoundCommit | None = None
-        self._me, self._quorum = me, quorum
+        self.finishes = False
+        self._me, self._quorum, self._is_secure = me, quorum, is_secure
+        self._reduced: set[str] = set()  # members that need no contribution any more
         self._close: RoundClose | None = None
         self._vote: RoundVote | None = None
         self._report: ContributionReceipt | None = None
@@ -104,6 +115,12 @@ class RoundParticipant(Machine[Stage]):
         """Who can be asked for states."""
         return (self.leader, *self.opened.members)
 
+    @property
+    def _can_finish(self) -> bool:
+        """Whether its vote needs no leader: all have reduced their share, and some may have unmasked the sum."""
+        under_way = self.state in {Stage.REDUCING, Stage.PERSISTING} and self._close is not None
+        return self._is_secure and under_way and self._reduced >= set(self.opened.members)
+
     def _handle(self, event: MachineEvent, now: float) -> None:
         match event:
             case Begin():
@@ -115,7 +132,13 @@ class RoundParticipant(Machine[Stage]):
                 self.commit = self.commit or commit
             case Heard(sender, FalseShard() as accusation) if self._close is not None:
                 self._instruct(*self._accusations.hear(sender, accusation))
-            case Left() if not self.adopts:
+            case Heard(sender, ShardReduced() as reduced) if self._is_secure:
+                self._reduced |= {sender} if self.statements.has_reduced(sender, reduced) else set()
+            case LeaderLost() if self._can_finish:
+                self.finishes, self.deadline = True, now + FINISH
+            case Left() | LeaderLost() if not self.adopts and not self.finishes:
+                self._go(Stage.ABANDONED)
+            case Tick() if self.finishes and now >= self.deadline:
                 self._go(Stage.ABANDONED)
             case Tick() if self._report is not None and now >= self.deadline:
                 self._go(Stage.ABANDONED)
@@ -165,6 +188,8 @@ class RoundParticipant(Machine[Stage]):
                 self._instruct(Compute(None))
             elif self._close is not None:
                 self._reduce(self._close)
+        if self.state is Stage.VOTED and self.finishes:
+            self._go(Stage.ABANDONED)
         if self.state is Stage.VOTED and self.commit is not None and self.record is not None:
             own = self.commit.outcome == self.record.outcome
             if not own:

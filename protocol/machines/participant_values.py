@@ -13,6 +13,9 @@ from protocol.messages.rounds import RoundClose, RoundCommit, ShardReduced
 GRACE = 5.0
 """Seconds after which a member reports that another one gives nothing; who is gone, the leader notices by then."""
 
+FINISH = 30.0
+"""Seconds in which members finish a secure sum without its leader; then they give it up."""
+
 
 class Stage(StrEnum):
     """What a member does in an attempt."""
@@ -114,6 +117,11 @@ class PartFailed(MachineEvent):
 @dataclass(frozen=True)
 class Left(MachineEvent):
     """This member has something later to do."""
+
+
+@dataclass(frozen=True)
+class LeaderLost(MachineEvent):
+    """A later term has begun: nobody leads this attempt any more."""
 
 
 @dataclass(frozen=True)

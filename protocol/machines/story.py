@@ -42,6 +42,7 @@ _BEGAN: Mapping[str, TypeAdapter[Any]] = {
     "terms": TypeAdapter(AttemptTerms),
     "now": TypeAdapter(float),
     "quorum": TypeAdapter(int),
+    "is_secure": TypeAdapter(bool),
     "members": TypeAdapter(tuple[str, ...]),
     "run": TypeAdapter(str),
 }

@@ -1,9 +1,10 @@
-"""What a secure round costs beside a plain one: `make bench`.
+"""What a secure round costs beside a plain one, and what keys cost a plain one: `make bench`.
 
-The members of `bench_round`, ten of them and a model of a million parameters, close rounds with and without
-`secure`, over both transports, in alternating blocks of one run. Beside the time stand the bytes that a peer receives
-a round: everything that its bus hands on, contributions, shares of keys, votes and heartbeats, without TCP's and
-ZeroMQ's own framing. What is received by all is what is sent by all, the guest's few orders and records apart.
+The members of `bench_round`, ten of them and a model of a million parameters, close rounds with and without `secure`,
+and as members of a second run whose every message is signed and encrypted, in alternating blocks. Beside the time stand
+the bytes that a peer receives a round: everything that its bus hands on, contributions, shares of keys, votes and
+heartbeats, without TCP's and ZeroMQ's own framing. What is received by all is what is sent by all, the guest's few
+orders and records apart.
 
     python tests/benchmarks/bench_secure.py [--peers 10] [--megabytes 4] [--rounds 4] [--blocks 2]
 """
@@ -16,6 +17,8 @@ import json
 import multiprocessing
 import statistics
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -35,9 +38,15 @@ from nodes.transport.interface import TransportListener
 from nodes.transport.zmq import ZmqTransport
 from protocol.frames import Buffer
 from protocol.security.budget import Cost
+from protocol.security.keys import Keyring, PrivateKeys
 
-KINDS: dict[str, dict[str, Any]] = {"sharded": {"transport": "sharded"}, "sharded, secure": {"secure": {}}}
-"""The federations that are compared."""
+SHARDED: dict[str, Any] = {"transport": "sharded"}
+KINDS: dict[str, tuple[bool, dict[str, Any]]] = {
+    "sharded": (False, SHARDED),
+    "sharded, secure": (False, {"secure": {}}),
+    "sharded, keys": (True, SHARDED),
+}
+"""The rounds that are compared: whether with keys, and the federation."""
 
 
 class Meter:
@@ -70,29 +79,28 @@ class MeteredBus(ZmqTransport):
         return await super().open(listen, self.meter, through)
 
 
-def worker(name: str, names: tuple[str, ...], join: str, pipe: Connection) -> None:
-    """One peer, which says how much it has heard whenever it is asked."""
+def worker(name: str, names: tuple[str, ...], joins: tuple[str, str], ring: Keyring, pipe: Connection) -> None:
+    """One peer, a member of both runs, which says how much it has heard whenever it is asked."""
     torch.set_num_threads(1)
-    asyncio.run(_worker(name, names, join, pipe))
+    asyncio.run(_worker(name, names, joins, ring, pipe))
 
 
-async def _worker(name: str, names: tuple[str, ...], join: str, pipe: Connection) -> None:
-    bus = MeteredBus()
-    node = Node(spec(name, "client", (join,), names), bus)
-    compute, reducer, blobs, capability_publisher = (
-        ComputeThread(name),
-        ComputeThread(f"{name}-reducer"),
-        BlobStore(node),
-        CapabilityPublisher(node),
-    )
-    round_service = RoundService(node, compute, reducer, blobs, None)
-    for capability in (blobs, capability_publisher, round_service):
-        node.add(capability)
-    async with node:
-        await round_service.open(Idle(names.index(name) + 1))
-        capability_publisher.show("{}")
+async def _worker(name: str, names: tuple[str, ...], joins: tuple[str, str], ring: Keyring, pipe: Connection) -> None:
+    compute, reducer, buses = ComputeThread(name), ComputeThread(f"{name}-reducer"), []
+    async with AsyncExitStack() as stack:
+        for join, keys in zip(joins, (None, ring), strict=True):
+            bus = MeteredBus(keys=keys)
+            node = Node(replace(spec(name, "client", (join,), names), keys=keys), bus)
+            blobs, capability_publisher = BlobStore(node), CapabilityPublisher(node)
+            round_service = RoundService(node, compute, reducer, blobs, None)
+            for capability in (blobs, capability_publisher, round_service):
+                node.add(capability)
+            await stack.enter_async_context(node)
+            await round_service.open(Idle(names.index(name) + 1))
+            capability_publisher.show("{}")
+            buses.append(bus)
         while await asyncio.to_thread(pipe.recv) != "stop":
-            pipe.send(bus.meter.heard)
+            pipe.send(sum(bus.meter.heard for bus in buses))
     compute.close()
     reducer.close()
 
@@ -108,20 +116,28 @@ async def measure(peers: int, megabytes: int, rounds: int, blocks: int) -> dict[
     """Starts the processes once and measures every kind; seconds and bytes a peer of one round."""
     processes = multiprocessing.get_context("forkserver")
     names = tuple(f"a{index}" for index in range(1, peers + 1))
-    node = Node(spec("requester", "guest", (), names), ZmqTransport())
-    directory, blobs = PeerDirectory(node, names), BlobStore(node)
-    rounds_client = RoundsClient(node, directory, blobs)
-    for capability in (directory, blobs, rounds_client):
-        node.add(capability)
-    pipes, workers = [], []
-    async with node:
+    made = {name: PrivateKeys.make(name) for name in ("requester", *names)}
+    rings = {name: Keyring.of(own, [each.public for each in made.values()]) for name, own in made.items()}
+    clients, pipes, workers, directories = [], [], [], []
+    async with AsyncExitStack() as stack:
+        for keys in (None, rings["requester"]):
+            node = Node(replace(spec("requester", "guest", (), names), keys=keys), ZmqTransport(keys=keys))
+            directory, blobs = PeerDirectory(node, names), BlobStore(node)
+            clients.append(RoundsClient(node, directory, blobs))
+            for capability in (directory, blobs, clients[-1]):
+                node.add(capability)
+            await stack.enter_async_context(node)
+            directories.append((directory, node.address))
+        joins = directories[0][1], f"requester@{directories[1][1]}"
         for name in names:
             here, there = processes.Pipe()
-            workers.append(processes.Process(target=worker, args=(name, names, node.address, there), daemon=True))
+            arguments = (name, names, joins, rings[name], there)
+            workers.append(processes.Process(target=worker, args=arguments, daemon=True))
             workers[-1].start()
             pipes.append(here)
-        await directory.complete(120)
-        found = await _kinds(rounds_client, pipes, megabytes, rounds, blocks)
+        for directory, _ in directories:
+            await directory.complete(120)
+        found = await _kinds(clients, pipes, megabytes, rounds, blocks)
         for pipe in pipes:
             pipe.send("stop")
     for process in workers:
@@ -130,14 +146,14 @@ async def measure(peers: int, megabytes: int, rounds: int, blocks: int) -> dict[
 
 
 async def _kinds(
-    rounds_client: RoundsClient, pipes: Sequence[Connection], megabytes: int, rounds: int, blocks: int
+    clients: Sequence[RoundsClient], pipes: Sequence[Connection], megabytes: int, rounds: int, blocks: int
 ) -> dict[str, dict[str, float]]:
     seconds: dict[str, list[float]] = {kind: [] for kind in KINDS}
     amounts: dict[str, list[float]] = {kind: [] for kind in KINDS}
     for block in range(-1, blocks):
-        for kind, federation in KINDS.items():
+        for kind, (keyed, federation) in KINDS.items():
             before = await heard(pipes)
-            taken = await fednet(rounds_client, megabytes, rounds, federation, f"{kind} {block}")
+            taken = await fednet(clients[keyed], megabytes, rounds, federation, f"{kind} {block}")
             if block >= 0:  # the first one warms up
                 seconds[kind] += taken
                 amounts[kind].append((await heard(pipes) - before) / (rounds + 1))  # one round begins each plan
@@ -150,7 +166,7 @@ def show(found: dict[str, dict[str, float]], peers: int, megabytes: int) -> None
     """Prints the table."""
     table = Table("round", "ms", "factor", "MB received a peer", "factor", "models")
     for kind, each in found.items():
-        plain = found[kind.removesuffix(", secure")]
+        plain = found["sharded"]
         table.add_row(
             kind,
             f"{1e3 * each['seconds']:.0f}",

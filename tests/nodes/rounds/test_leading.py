@@ -10,7 +10,8 @@ import pytest
 
 from fednet.errors import MethodError
 from protocol.machines.attempt_values import Phase, RoundImpossible
-from protocol.machines.story import retold
+from protocol.machines.participant_values import Stage
+from protocol.machines.story import packed, retold
 from protocol.messages import ContributionReceipt, Message, RoundVote
 from protocol.messages.round_values import BlobRef
 
@@ -108,5 +109,25 @@ def test_a_round_that_failed_leaves_stories_that_can_be_replayed(
         assert attempt.state is Phase.IMPOSSIBLE
         assert isinstance(end := instructions[-1][0], RoundImpossible)
         assert {"b", "c"} <= end.lost.keys()
+
+    tell(story)
+
+
+@pytest.mark.parametrize("federation", [{}, {"transport": "sharded"}, {"secure": {"clip": 32.0}}])
+def test_the_story_of_a_part_is_what_its_machine_has_signed_and_asked(
+    tell: Tell, make_group: MakeGroup, federation: dict[str, Any]
+) -> None:
+    """What else is signed and checked in the round, such as shares, is no part of it."""
+
+    async def story(cluster: Any) -> None:
+        group = make_group(cluster, keyed=True)
+        await group.start()
+        await group.run_rounds(**federation)
+        await group.settle()
+        for member in group.members.values():
+            machine = member.service._participation.current.machine
+            again: Any = retold(packed(machine))[0]
+            assert again.record == machine.record
+            assert again.state is Stage.ADOPTED
 
     tell(story)

@@ -16,7 +16,7 @@ class Part:
 
     def __init__(self, attempt: int, log: list[str], term: int = 1) -> None:
         self.opened = message(attempt, term)
-        self.adopts = self.abandoned = self.can_adopt = False
+        self.adopts = self.abandoned = self.can_adopt = self.finishes = self.is_finished_alone = False
         self.leader = "a"
         self.name, self.log, self.go = f"part {attempt}", log, asyncio.Event()
 
@@ -27,8 +27,9 @@ class Part:
         finally:
             self.log.append(f"{self.name} ends")
 
-    def abandon(self) -> None:
-        self.abandoned = True
+    def abandon(self, *, leader_lost: bool = False) -> None:
+        self.finishes = leader_lost and self.is_finished_alone
+        self.abandoned = not self.finishes
 
     def release(self) -> None:
         self.log.append(f"{self.name} is released")
@@ -90,6 +91,27 @@ async def test_a_committed_part_is_not_left(queue: ParticipationQueue) -> None:
     assert log == ["part 1 begins"]
     first.go.set()
     await settle()
+    assert log == ["part 1 begins", "part 1 ends", "part 2 begins"]
+    await queue_end(queue, second)
+
+
+async def test_a_part_that_is_finished_without_its_leader_is_waited_for(queue: ParticipationQueue) -> None:
+    log: list[str] = []
+    first: Any = Part(1, log)
+    second: Any = Part(2, log, term=2)
+    queue.join(first)
+    await settle()
+    first.is_finished_alone = True
+    queue.leave(2)
+    ended = asyncio.ensure_future(queue.ended(2))
+    await settle()
+    assert not ended.done(), "no other term is promised before"
+    queue.join(second)
+    await settle()
+    assert log == ["part 1 begins"]
+    first.go.set()
+    await settle()
+    assert ended.done()
     assert log == ["part 1 begins", "part 1 ends", "part 2 begins"]
     await queue_end(queue, second)
 

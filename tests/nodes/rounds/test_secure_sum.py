@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -118,6 +120,35 @@ class TestSecureRounds:
 
         tell(story)
 
+    @pytest.mark.parametrize("revealed", [1, 3])
+    @pytest.mark.parametrize("_chunks", CHUNKS, indirect=True)
+    def test_a_sum_that_was_revealed_is_finished_without_its_leader(
+        self, tell: Tell, make_group: MakeGroup, monkeypatch: pytest.MonkeyPatch, revealed: int
+    ) -> None:
+        """It cannot be repeated for the others: the difference would be what the leader has contributed."""
+        enough, first = SecureSumParticipant._enough, FIVE[1 : revealed + 1]
+
+        async def later(self: SecureSumParticipant, received: Any, passes: Any) -> Any:
+            found = await enough(self, received, passes)
+            if received is self._signatures and self._context.name not in first:
+                await asyncio.sleep(3.0)  # longer than it takes to notice that the leader is gone
+            return found
+
+        monkeypatch.setattr(SecureSumParticipant, "_enough", later)
+
+        async def story(cluster: Any) -> None:
+            group = make_group(cluster, *FIVE)
+            await group.start()
+            _crash_at_reveal(group, "a", revealed)
+            (record,) = await group.run_rounds(secure=SECURE)
+            assert set(record.weights) == set(FIVE)
+            (more,) = await group.run_rounds("more", secure=SECURE)
+            assert set(more.weights) == set(FIVE) - {"a"}
+            await group.settle()
+            assert group.digests() == {more.digest}
+
+        tell(story)
+
     def test_no_update_leaves_a_member_unmasked(
         self, tell: Tell, make_group: MakeGroup, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -185,6 +216,20 @@ def test_too_few_survivors_unmask_nothing(tell: Tell, make_group: MakeGroup) -> 
             await group.run_rounds(secure={**SECURE, "threshold": 4}, options={"declines": "d", "declines too": "e"})
 
     tell(story)
+
+
+def _crash_at_reveal(group: Any, name: str, number: int) -> None:
+    """A member crashes once so many others have revealed their shares."""
+    reveals = itertools.count(1)
+    for other in group.names:
+        publish = group.members[other].node.publish
+
+        def spy(topic: str, message: Any, publish: Any = publish, other: str = other) -> None:
+            publish(topic, message)
+            if message.kind == "share_reveal" and other != name and next(reveals) == number:
+                asyncio.get_running_loop().call_soon(group.crash, name)
+
+        group.members[other].node.publish = spy
 
 
 def _sent_messages(group: Any) -> list[Any]:

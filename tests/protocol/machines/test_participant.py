@@ -11,6 +11,7 @@ from protocol.machines.events import Begin, CheckShard, Heard, KeepStory, Publis
 from protocol.machines.machine import Instruction, InvalidTransition, MachineEvent, Tick, replay
 from protocol.machines.participant import RoundParticipant
 from protocol.machines.participant_values import (
+    FINISH,
     GRACE,
     Adopt,
     BasePrepared,
@@ -21,6 +22,7 @@ from protocol.machines.participant_values import (
     ContributionInvalid,
     ContributionMade,
     FalseShardFound,
+    LeaderLost,
     Left,
     MemberRejected,
     OutcomeComputed,
@@ -51,10 +53,16 @@ class Member:
     """A member of an attempt that a leads."""
 
     def __init__(
-        self, signatories: dict[str, Signatory], name: str, opened: RoundOpen = OPENED, quorum: int = 1
+        self,
+        signatories: dict[str, Signatory],
+        name: str,
+        opened: RoundOpen = OPENED,
+        quorum: int = 1,
+        *,
+        is_secure: bool = False,
     ) -> None:
         self.signatories, self.name, self.opened = signatories, name, opened
-        self.machine = RoundParticipant(name, opened, "a", signatories[name], quorum)
+        self.machine = RoundParticipant(name, opened, "a", signatories[name], quorum, is_secure=is_secure)
         self.now = 0.0
         self.handle(Begin())
 
@@ -75,6 +83,11 @@ class Member:
             RoundClose, self.opened, contributions=dict.fromkeys(names, CONTRIBUTION), signatures=signatures,
             late=(), lost={}, refused={}, seconds=1.0,
         )  # fmt: skip
+
+    def reduced(self, name: str) -> Heard:
+        """A member says that it has reduced its share."""
+        said = round_message(ShardReduced, self.opened, transcript="1" * 64, shard=OTHER)
+        return Heard(name, self.signatories[name].signed(said))
 
     def commit(self, outcome: BlobRef) -> RoundCommit:
         """The leader commits the round."""
@@ -219,6 +232,37 @@ def test_a_part_is_left_unless_its_round_is_committed(member: MakeMember) -> Non
     b.handle(BasePrepared(), Heard("a", b.close("a", "b")), OutcomeComputed(OUTCOME), VotePersisted())
     b.handle(Heard("a", b.commit(OUTCOME)), Left())
     assert b.machine.state is Stage.ADOPTING
+
+
+def test_a_secure_round_that_all_have_reduced_is_finished_without_its_leader(member: MakeMember) -> None:
+    b = member("b", is_secure=True)
+    b.handle(BasePrepared(), Heard("a", b.close("a", "b")), *map(b.reduced, "abc"), LeaderLost(), Left())
+    assert (b.machine.state, b.machine.finishes, b.machine.deadline) == (Stage.REDUCING, True, FINISH)
+    b.handle(OutcomeComputed(OUTCOME))
+    assert [message.kind for message in messages(b.handle(VotePersisted()))] == ["round_vote"]
+    assert b.machine.state is Stage.ABANDONED, "who leads next learns of its vote"
+
+
+def test_and_given_up_where_that_takes_too_long(member: MakeMember) -> None:
+    b = member("b", is_secure=True)
+    b.handle(BasePrepared(), Heard("a", b.close("a", "b")), *map(b.reduced, "abc"), LeaderLost())
+    b.now = FINISH
+    b.handle(Tick())
+    assert b.machine.state is Stage.ABANDONED
+
+
+@pytest.mark.parametrize(("is_secure", "reduced"), [(False, "abc"), (True, "bc"), (True, "")])
+def test_any_other_attempt_is_left_with_its_leader(member: MakeMember, *, is_secure: bool, reduced: str) -> None:
+    b = member("b", is_secure=is_secure)
+    b.handle(BasePrepared(), Heard("a", b.close("a", "b")), *map(b.reduced, reduced), LeaderLost())
+    assert b.machine.state is Stage.ABANDONED
+
+
+def test_a_share_that_its_member_has_not_signed_is_not_reduced(member: MakeMember) -> None:
+    b = member("b", is_secure=True)
+    forged = Heard("a", b.reduced("c").message)
+    b.handle(BasePrepared(), Heard("a", b.close("a", "b")), *map(b.reduced, "bc"), forged, LeaderLost())
+    assert b.machine.state is Stage.ABANDONED
 
 
 @pytest.mark.parametrize("closed", [False, True])
