@@ -23,7 +23,7 @@ test-slow: $(READY)
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/mypy -n 2
 
 bench: $(READY)
 	$(BIN)/python tests/benchmarks/bench_query.py

@@ -1,4 +1,4 @@
-"""What tests of every package share: fake time, an ear on the wire, and a garbage collector that rarely runs.
+"""What all tests share: fake time, an ear on the wire, one thread a worker, and a garbage collector that rarely runs.
 
 `fake_time(story())` runs a coroutine on an event loop whose clock jumps to the next timer instead of waiting for
 it. Whatever asks the loop for the time (`asyncio.sleep`, `asyncio.timeout`, `call_later`, `loop.time()`) lives on
@@ -22,6 +22,9 @@ from hypothesis import HealthCheck, settings
 
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")  # a busy machine is no failure
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported: the workers share the cores already
 
 gc.set_threshold(10_000, 20, 20)  # with Python's own, a tenth of the CPU of tests that build networks goes to it
 

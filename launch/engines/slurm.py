@@ -124,8 +124,12 @@ class SlurmEngine(Engine):
         return handle
 
     def cancel(self, *, kill: bool) -> None:
-        """Has the job end, in order or at once; does not wait."""
-        if self._job and (kill or not self._cancelled):
+        """Has the job end, in order or at once; does not wait. Nodes that were never submitted have ended."""
+        if not self._job:
+            for handle in self._alive.values():
+                handle.end(-signal.SIGTERM)
+            self._alive = {}
+        elif kill or not self._cancelled:
             self._cancelled = True
             self._files.stop()
             self._spawn(self._signal("KILL" if kill else "TERM"))
@@ -177,7 +181,7 @@ class SlurmEngine(Engine):
 
     async def _watch(self) -> None:
         """Tells each node's end, and that of the job."""
-        asked = asyncio.get_running_loop().time()
+        asked = asyncio.get_running_loop().time() - ASK
         while self._alive:
             await asyncio.sleep(LOOK)
             self._note_ends()

@@ -114,7 +114,7 @@ def launch(
         RunError: it did not reach its end; what there is lies in the folder, with a report.
     """
     control = control or LaunchControl()
-    start_fork_server((*PRELOAD, *_method_modules(loaded)))
+    start_fork_server(_preload(loaded))
     try:
         name, place = loaded.cluster.name, out / loaded.cluster.slug
         count = len(loaded.cluster.entries)
@@ -256,9 +256,11 @@ def launch_keys(loaded: LoadedConfig) -> dict[str, Keyring]:
     return rings
 
 
-def _method_modules(loaded: LoadedConfig) -> tuple[str, ...]:
-    """The modules that the method has imported before nodes are forked."""
-    return registry.find(loaded.cluster.method).preload
+def _preload(loaded: LoadedConfig) -> tuple[str, ...]:
+    """The modules that are imported before nodes are forked; with Slurm none is forked here."""
+    if loaded.cluster.engine.kind == "slurm":
+        return ()
+    return (*PRELOAD, *registry.find(loaded.cluster.method).preload)
 
 
 def _event_source() -> EventSource:

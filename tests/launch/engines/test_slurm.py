@@ -155,6 +155,9 @@ def test_what_slurm_refuses_is_one_sentence_and_leaves_no_key(
 ) -> None:
     with pytest.raises(ConfigError) as caught:
         stories.run(tmp_path / "runs", **change)
+    ends = fednet.Run(tmp_path / "runs" / "regression").events
+    codes = {event.data["code"] for event in ends if event.kind == "stopped"}
+    assert codes == {-signal.SIGTERM}  # not those of a kill: nobody waits for a job that there is not
     assert str(caught.value).endswith(f"expected a job that Slurm accepts, got Batch job submission failed: {said}.")
     assert not list((tmp_path / "runs" / "regression" / "slurm").glob("*.json"))
 

@@ -60,7 +60,7 @@ def supervised(monkeypatch: pytest.MonkeyPatch, console: Console) -> Any:
                 return outcome
 
         monkeypatch.setattr(session, "Supervisor", Pretended)
-        monkeypatch.setattr(session, "start_fork_server", lambda _: None)
+        monkeypatch.setattr(session, "start_fork_server", lambda preload: given.update(preload=preload))
         monkeypatch.setattr(session, "stop_fork_server", lambda: None)
         return given
 
@@ -95,6 +95,15 @@ def test_a_run_that_failed_has_a_report_and_raises_with_its_code(
         session.launch(load_config("control"), tmp_path, console)
     assert caught.value.code == 4
     assert "a1 has no data" in (tmp_path / "control" / "report.html").read_text()
+
+
+@pytest.mark.parametrize("engine", ["local", "slurm"])
+def test_what_nodes_need_is_imported_ahead_unless_slurm_starts_them_all(
+    supervised: Any, tmp_path: Path, console: Console, engine: str
+) -> None:
+    given = supervised(RunOutcome(0), SUMMARY)
+    session.launch(load_config("regression", [f"engine.kind={engine}"]), tmp_path, console)
+    assert ("nodes.run" in given["preload"]) == (engine == "local")
 
 
 def test_who_interrupts_a_run_is_told_how_to_go_on(supervised: Any, tmp_path: Path, console: Console) -> None:
@@ -172,9 +181,9 @@ def test_the_folder_is_told_once_it_is_locked_and_before_anything_starts(
         load_config("control"),
         tmp_path,
         console,
-        locked=lambda folder: found.append((lock_holder(folder), dict(given))),
+        locked=lambda folder: found.append((lock_holder(folder), "plan" in given)),
     )
-    assert found == [(LockHolder.here(), {})]
+    assert found == [(LockHolder.here(), False)]
 
 
 def test_a_second_launch_is_refused_without_a_word_about_what_it_would_replace(
