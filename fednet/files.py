@@ -180,6 +180,19 @@ class LineFile:
         self.close()
 
 
+def whole_lines(path: Path) -> list[bytes]:
+    """The lines of a file to which lines are appended; what a kill has left of a last one is removed.
+
+    Raises:
+        OSError: it cannot be read, or not be shortened.
+    """
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        os.truncate(path, whole)
+    return content[:whole].split(b"\n")[:-1]
+
+
 def disk_full(error: BaseException) -> DiskFull | None:
     """The full disk behind an error: itself, its cause, or an error of its group; None if there is none behind it."""
     if isinstance(error, DiskFull):

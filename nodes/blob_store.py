@@ -5,10 +5,10 @@ chunk to do at a time. Memory is bounded at both ends:
 
 - receiving: every stream holds what its window has room for, and verifies each chunk when it arrives. A chunk that was
   not requested is dropped and counted ("unasked") before its bytes are read.
-- serving: data is kept once; chunks are sent as views of it. At most `MAX_QUEUED_BYTES` of them wait in the queues
-  towards any one peer, however often it requests; a request beyond that, or for a chunk that still waits there, is
-  dropped and counted ("unserved"). Chunks below 256 KiB are copied by the transport instead, whose own high-water mark
-  bounds these.
+- serving: data is kept once; chunks are sent as views of it, one after the other in turns (`nodes.turns`). At most
+  `MAX_QUEUED_BYTES` of them wait in the queues towards any one peer, however often it requests; a request beyond that,
+  or for a chunk that still waits there, is dropped and counted ("unserved"). Chunks below 256 KiB are copied by the
+  transport instead, whose own high-water mark bounds these.
 
 What is given to `keep` is bounded by the caller. Knows nothing of what the bytes mean.
 """
@@ -20,7 +20,7 @@ import re
 import warnings
 import weakref
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -31,6 +31,7 @@ from nodes.blob_stream import BlobStream, leaves_size
 from nodes.capability import Handler
 from nodes.errors import BlobUnavailable
 from nodes.node import Node
+from nodes.turns import Turns
 from protocol.chunks import WINDOW
 from protocol.codec import Envelope
 from protocol.messages import Chunk, ChunkRequest, ChunkUnavailable, Message
@@ -42,6 +43,9 @@ log = logging.getLogger(__name__)
 
 MAX_QUEUED_BYTES = 64 << 20
 """Bytes that wait for one peer at most: all that an honest one has requested."""
+
+CHUNK_OVERHEAD_BYTES = 64 << 10
+"""What a requested range counts for in its turn beside its bytes: the time that looking it up and sending it takes."""
 
 with warnings.catch_warnings(action="ignore"):  # torch warns once in a program about read-only buffers: here
     torch.frombuffer(b"-", dtype=torch.uint8)
@@ -81,6 +85,7 @@ class BlobStore:
         self._kept: dict[str, Blob] = {}
         self._reference_counts: Counter[str] = Counter()
         self._streams: dict[BlobStream, None] = {}
+        self._turns = Turns(node.boundary)
         self._queued: dict[str, dict[tuple[str, int, int], weakref.ref[memoryview]]] = {}
         self.handlers: Mapping[type[Message], Handler] = {
             ChunkRequest: self._request,
@@ -158,6 +163,7 @@ class BlobStore:
 
     def departed(self, peer: PeerInfo, reason: str, *, left: bool) -> None:
         """Another holder is asked instead."""
+        self._turns.forget(peer.name)
         self._queued.pop(peer.name, None)
         for stream in list(self._streams):
             stream.holder_lost(peer.name, f"{'left' if left else 'lost'}: {reason}")
@@ -177,27 +183,36 @@ class BlobStore:
         self._node.fault(holder, "false chunk", f"{holder} {what} ({key[:12]})")
 
     def _request(self, envelope: Envelope, request: ChunkRequest) -> None:
-        """Sends the chunks that a peer requests, unless as much as may wait for that peer does so already.
+        """Sends the chunks that a peer requests, in turns.
 
         Each range costs the peer as much as a request of its own.
         """
-        more = len(request.ranges) - 1
-        if not self._is_current(envelope) or (more and not self._node.charge(envelope.sender, Cost.MESSAGES, more)):
+        name, count = envelope.sender, len(request.ranges)
+        if not self._is_current(envelope) or (count > 1 and not self._node.charge(name, Cost.MESSAGES, count - 1)):
             return
-        blob = self._kept.get(request.key)
-        if blob is None or leaves_size(blob.tree.size) + blob.tree.size != request.total:
-            self._node.tell(envelope.sender, ChunkUnavailable(key=request.key, total=request.total))
-            return
-        queued = self._still_queued(envelope.sender)
+        if not self._turns.add(name, self._serve(name, request)):
+            self._node.counts["unserved"] += count
+
+    def _serve(self, name: str, request: ChunkRequest) -> Iterator[int]:
+        """Sends one chunk after the other, unless as much as may wait for that peer does so already."""
         for offset, count in request.ranges:
-            chunk_id = (request.key, offset, count)
-            full = count + sum(each for _, _, each in queued) > MAX_QUEUED_BYTES
-            if chunk_id in queued or full or (view := blob.range(offset, count)) is None:
-                self._node.counts["unserved"] += 1
-                continue
-            queued[chunk_id] = weakref.ref(view)  # alive until the transport has sent it
-            data = torch.frombuffer(view, dtype=torch.uint8)
-            self._node.tell(envelope.sender, Chunk(key=request.key, total=request.total, offset=offset, data=data))
+            blob = self._kept.get(request.key)
+            if blob is None or leaves_size(blob.tree.size) + blob.tree.size != request.total:
+                self._node.tell(name, ChunkUnavailable(key=request.key, total=request.total))
+                yield CHUNK_OVERHEAD_BYTES
+                return
+            self._send(name, request, blob, offset, count)
+            yield CHUNK_OVERHEAD_BYTES + count
+
+    def _send(self, name: str, request: ChunkRequest, blob: Blob, offset: int, count: int) -> None:
+        queued, chunk_id = self._still_queued(name), (request.key, offset, count)
+        full = count + sum(each for _, _, each in queued) > MAX_QUEUED_BYTES
+        if chunk_id in queued or full or (view := blob.range(offset, count)) is None:
+            self._node.counts["unserved"] += 1
+            return
+        queued[chunk_id] = weakref.ref(view)  # alive until the transport has sent it
+        data = torch.frombuffer(view, dtype=torch.uint8)
+        self._node.tell(name, Chunk(key=request.key, total=request.total, offset=offset, data=data))
 
     def _still_queued(self, peer: str) -> dict[tuple[str, int, int], weakref.ref[memoryview]]:
         """The chunks that the transport has not sent to this peer yet: their views are still alive."""

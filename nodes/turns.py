@@ -1,6 +1,6 @@
 """Work that peers ask for, done in turns of the event loop: what one of them causes holds up nobody else.
 
-A request of 200 bytes may ask for megabytes to be signed and encrypted again. Each piece of such work says how many
+A request of 200 bytes may ask for megabytes to be read, signed and encrypted. Each piece of such work says how many
 bytes it was; after `TURN_BYTES` of them the loop does what else has come, and the next turn is another peer's, if one
 waits. Knows neither what the work is nor who may ask for it.
 """
@@ -67,7 +67,7 @@ class Turns:
         done = 0
         while works and done < TURN_BYTES:
             size: int | None = None
-            with self._boundary.around(name, "repetition"):
+            with self._boundary.around(name, "request"):
                 size = next(works[0], None)
             if size is None:
                 works.popleft()

@@ -1,35 +1,31 @@
 """A member's checkpoints: the version and state of every model, its votes, and the records of the latest rounds.
 
 An outcome is on disk before its member votes for it, and a term before it is promised: the state as a safetensors file
-named by its digest, then `rounds.json`, a typed journal that names the files and replaces its predecessor as a whole.
-All of it survives a loss of power, and a later incarnation continues from there. Everything here may block and runs on
-the reducer's thread. Knows nothing of what a model is.
+named by its digest, then an entry of the journal (`nodes.rounds.journal`) that names the files. All of it survives a
+loss of power, and a later incarnation continues from there. Everything here may block and runs on the reducer's thread.
+Knows nothing of what a model is.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-from pydantic import BaseModel, ConfigDict
 
 from fednet.api import ModelState
 from fednet.errors import ModelError
 from fednet.federated.packed_state import PackedState
 from fednet.federated.state_storage import StateStorage, WritableStorage, allocated
-from fednet.files import write_whole
 from nodes.blob_store import Blob
+from nodes.rounds.journal import JournalEntry, RoundHistory, RoundJournal, by_round
 from protocol.certificates import vote_for
 from protocol.messages.election import MAX_RECORDS, AcceptedVote
-from protocol.messages.round_values import BlobRef, ModelVersion, ModelVersions, RoundPlanMessage
+from protocol.messages.round_values import BlobRef, ModelVersion, RoundPlanMessage
 from protocol.messages.rounds import RoundCommit, RoundVote
 from protocol.rounds import version_after
 
 log = logging.getLogger(__name__)
-
-JOURNAL = "rounds.json"
 
 MAX_RECORDS_KEPT = 2048
 """Records that are kept; of older ones, only how many rounds of each plan and model they were."""
@@ -77,48 +73,6 @@ class PersistedVote:
     checkpoint: Checkpoint
 
 
-class RoundHistory(BaseModel):
-    """What is remembered of rounds whose records are no longer kept.
-
-    Attributes:
-        plans: by key, how many rounds of a plan have closed.
-        rounds: by model, the number of the latest of them.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    plans: dict[str, int] = {}
-    rounds: dict[str, int] = {}
-
-    def including(self, records: Iterable[RoundCommit]) -> RoundHistory:
-        """The same with further records."""
-        plans, rounds = dict(self.plans), dict(self.rounds)
-        for record in records:
-            plans[record.key] = max(plans.get(record.key, 0), record.index)
-            rounds[record.model] = max(rounds.get(record.model, 0), record.number)
-        return RoundHistory(plans=plans, rounds=rounds)
-
-
-class RoundJournal(BaseModel):
-    """The content of `rounds.json`; the states lie beside it.
-
-    Attributes:
-        term: the highest term that was promised.
-        versions: of every model.
-        accepted: by model, a vote beyond that.
-        records: of the latest rounds.
-        history: of earlier rounds.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
-
-    term: int
-    versions: ModelVersions
-    accepted: dict[str, AcceptedVote]
-    records: tuple[RoundCommit, ...]
-    history: RoundHistory
-
-
 class CheckpointStore:
     """What a member has of every model.
 
@@ -129,8 +83,7 @@ class CheckpointStore:
         term: the highest term that was promised.
         checkpoints: by model.
         votes: by model, a vote beyond its checkpoint.
-        records: of the latest rounds that have closed.
-        history: of earlier rounds.
+        history: of rounds whose records are no longer kept.
 
     Raises:
         ModelError: the folder holds something else than what was written there.
@@ -141,10 +94,17 @@ class CheckpointStore:
         self.term = 0
         self.checkpoints: dict[str, Checkpoint] = {}
         self.votes: dict[str, PersistedVote] = {}
-        self.records: list[RoundCommit] = []
         self.history = RoundHistory()
-        if folder is not None and (folder / JOURNAL).is_file():
-            self._load(folder)
+        self._records: dict[tuple[str, int], RoundCommit] = {}  # by model and number of the round
+        self._unwritten: dict[tuple[str, int], RoundCommit] = {}  # what the journal does not have yet
+        self._journal = RoundJournal(folder) if folder is not None else None
+        if folder is not None and self._journal is not None:
+            self._load(folder, self._journal)
+
+    @property
+    def records(self) -> list[RoundCommit]:
+        """The records of the latest rounds that have closed; of two for one round the later one."""
+        return list(self._records.values())
 
     def allocate(self, size: int) -> WritableStorage:
         """Room for a state of so many bytes, where the checkpoints lie.
@@ -160,7 +120,8 @@ class CheckpointStore:
 
     def latest(self) -> dict[str, RoundCommit]:
         """By model, the record of its latest round; a model that no round has changed has none."""
-        return {record.model: record for record in self.records if self._is_latest(record)}
+        keys = [(model, checkpoint.version.number) for model, checkpoint in sorted(self.checkpoints.items())]
+        return {key[0]: self._records[key] for key in keys if key in self._records}
 
     def accepted(self) -> dict[str, AcceptedVote]:
         """The votes beyond that."""
@@ -196,10 +157,10 @@ class CheckpointStore:
     def learn(self, record: RoundCommit) -> bool:
         """Takes in a record that was missing; False if it was not. It is written with the next outcome."""
         checkpoint = self.checkpoints.get(record.model)
-        known = any(each.model == record.model and each.number == record.number for each in self.records)
+        known = (record.model, record.number) in self._records
         if checkpoint is None or known or record.number > checkpoint.version.number:
             return False
-        self.records = [*self.records, record]
+        self._note(record)
         return True
 
     def promise(self, term: int) -> None:
@@ -209,7 +170,7 @@ class CheckpointStore:
             OSError: it cannot be written; nothing has changed.
         """
         if term > self.term:
-            self._replace(self.checkpoints, self.votes, self.records, term)
+            self._write(self.checkpoints, self.votes, term)
 
     def vote(self, plan: RoundPlanMessage, record: RoundCommit, checkpoint: Checkpoint) -> None:
         """Keeps a vote on disk, with the outcome that it is for.
@@ -218,7 +179,7 @@ class CheckpointStore:
             OSError: it cannot be written; nothing has changed.
         """
         vote = PersistedVote(AcceptedVote(plan=plan, record=record), checkpoint)
-        self._replace(self.checkpoints, {**self.votes, record.model: vote}, self.records, record.term)
+        self._write(self.checkpoints, {**self.votes, record.model: vote}, record.term)
 
     def add_vote(self, name: str, vote: RoundVote) -> None:
         """Takes in another's vote for a record that this member has voted for or holds; it is not written to the disk.
@@ -230,9 +191,9 @@ class CheckpointStore:
         if own is not None and vote_for(own.accepted.record) == unsigned:
             accepted = own.accepted.model_copy(update={"record": _with_votes(own.accepted.record, votes)})
             self.votes = {**self.votes, vote.model: PersistedVote(accepted, own.checkpoint)}
-        for index, record in enumerate(self.records):
-            if (record.model, record.number) == (vote.model, vote.number) and vote_for(record) == unsigned:
-                self.records[index] = _with_votes(record, votes)
+        record = self._records.get((vote.model, vote.number))
+        if record is not None and name not in record.votes and vote_for(record) == unsigned:
+            self._note(_with_votes(record, votes))
 
     def adopt(self, model: str, checkpoint: Checkpoint, term: int, record: RoundCommit | None = None) -> None:
         """Adopts the outcome of a round.
@@ -249,66 +210,69 @@ class CheckpointStore:
         own = self.votes.get(model)
         if record is not None and own is not None and vote_for(own.accepted.record) == vote_for(record):
             record = _with_votes(record, own.accepted.record.votes)
-        records = [*self.records, *([record] if record else [])]
         votes = {
             name: vote
             for name, vote in self.votes.items()
             if name != model or vote.accepted.record.number > checkpoint.version.number
         }
-        self._replace({**self.checkpoints, model: checkpoint}, votes, records, term)
+        self._write({**self.checkpoints, model: checkpoint}, votes, term, *([record] if record else []))
 
-    def _replace(
-        self,
-        checkpoints: dict[str, Checkpoint],
-        votes: dict[str, PersistedVote],
-        records: list[RoundCommit],
-        term: int,
+    def _note(self, record: RoundCommit) -> None:
+        """Takes in a record, which is written with the next entry."""
+        key = record.model, record.number
+        self._records[key] = self._unwritten[key] = record
+
+    def _write(
+        self, checkpoints: dict[str, Checkpoint], votes: dict[str, PersistedVote], term: int, *added: RoundCommit
     ) -> None:
-        versions = {model: each.version for model, each in checkpoints.items()}
-        old = [each for each in records[:-MAX_RECORDS_KEPT] if versions[each.model].number != each.number]
-        kept = [each for each in records if each not in old] if old else records
-        journal = RoundJournal(
+        """Writes what is new, then takes it over; what arrives meanwhile is written with the next entry."""
+        entry = JournalEntry(
             term=max(self.term, term),
-            versions=versions,
+            versions={model: each.version for model, each in checkpoints.items()},
             accepted={model: vote.accepted for model, vote in votes.items()},
-            records=tuple(kept),
-            history=self.history.including(old),
+            records=(*self._unwritten.values(), *added),
+            history=self.history,
         )
-        if self.folder is not None:
+        if self.folder is not None and self._journal is not None:
             states = [*checkpoints.items(), *((model, vote.checkpoint) for model, vote in votes.items())]
-            _write(self.folder, journal, {_file(self.folder, model, each.version): each for model, each in states})
-        self.checkpoints, self.votes = checkpoints, votes
-        self.term, self.records, self.history = journal.term, list(journal.records), journal.history
+            files = {_file(self.folder, model, each.version): each for model, each in states}
+            for path, checkpoint in files.items():
+                if not path.exists():
+                    checkpoint.packed.storage.keep(path)
+            self._journal.write(entry, self.records)
+            for path in set(self.folder.glob("*.safetensors")) - files.keys():
+                path.unlink()
+        self.checkpoints, self.votes, self.term = checkpoints, votes, entry.term
+        self._records.update(by_round(added))
+        for key, record in by_round(entry.records).items():
+            if self._unwritten.get(key) is record:
+                del self._unwritten[key]
+        self._forget()
 
-    def _is_latest(self, record: RoundCommit) -> bool:
-        checkpoint = self.checkpoints.get(record.model)
-        return checkpoint is not None and checkpoint.version.number == record.number
+    def _forget(self) -> None:
+        """Forgets the oldest records beyond those that are kept, but none of a model's latest round."""
+        latest = {(model, checkpoint.version.number) for model, checkpoint in self.checkpoints.items()}
+        old = [key for key in list(self._records)[:-MAX_RECORDS_KEPT] if key not in latest]
+        if old:
+            self.history = self.history.including([self._records.pop(key) for key in old])
 
-    def _load(self, folder: Path) -> None:
+    def _load(self, folder: Path, journal: RoundJournal) -> None:
         try:
-            journal = RoundJournal.model_validate_json((folder / JOURNAL).read_bytes())
-            self.checkpoints = {model: _read(folder, model, each) for model, each in journal.versions.items()}
-            for model, accepted in journal.accepted.items():
+            if (entry := journal.read()) is None:
+                return
+            self.checkpoints = {model: _read(folder, model, each) for model, each in entry.versions.items()}
+            for model, accepted in entry.accepted.items():
                 self.votes[model] = PersistedVote(accepted, _read(folder, model, version_after(accepted.record)))
         except (OSError, ValueError, ModelError) as error:
             raise ModelError(f"{folder} cannot be resumed from ({error}): remove it to begin anew") from error
-        self.term, self.records, self.history = journal.term, list(journal.records), journal.history
-        log.info("resumed from %s: %s", folder, {model: each.number for model, each in journal.versions.items()})
+        self.term, self._records, self.history = entry.term, by_round(entry.records), entry.history
+        self._forget()
+        log.info("resumed from %s: %s", folder, {model: each.number for model, each in entry.versions.items()})
 
 
 def _with_votes(record: RoundCommit, votes: Mapping[str, bytes]) -> RoundCommit:
     """A record with further votes."""
     return record.model_copy(update={"votes": {**votes, **record.votes}})
-
-
-def _write(folder: Path, journal: RoundJournal, states: dict[Path, Checkpoint]) -> None:
-    """Writes the states, then the journal that names them; removes states that it no longer names."""
-    for path, checkpoint in states.items():
-        if not path.exists():
-            checkpoint.packed.storage.keep(path)
-    write_whole(folder / JOURNAL, journal.model_dump_json().encode(), durable=True)
-    for path in set(folder.glob("*.safetensors")) - states.keys():
-        path.unlink()
 
 
 def _read(folder: Path, model: str, version: ModelVersion) -> Checkpoint:

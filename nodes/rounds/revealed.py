@@ -7,13 +7,12 @@ disk, file and folder, when anybody sees a share. A later incarnation reads them
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fednet.errors import ModelError, PrivacyError
-from fednet.files import LineFile, make_folder
+from fednet.files import LineFile, make_folder, whole_lines
 
 REVEALED = "revealed.jsonl"
 
@@ -99,12 +98,8 @@ class RevealedSums:
 
 def _read(path: Path) -> list[RevealedSum]:
     """All sums in a file; what a loss of power has left of a last line was never revealed for, and is removed."""
-    content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        os.truncate(path, whole)
     try:
-        return [RevealedSum.model_validate_json(line) for line in content[:whole].splitlines()]
+        return [RevealedSum.model_validate_json(line) for line in whole_lines(path)]
     except ValidationError as error:
         raise ModelError(
             f"{path} does not say for whose sums shares were revealed ({error.error_count()} faults): restore it, or "

@@ -13,7 +13,16 @@ from pathlib import Path
 import pytest
 
 from fednet.errors import DiskFull, UsageError
-from fednet.files import LineFile, disk_full, locked, make_folder, read_bounded, require_writable, write_whole
+from fednet.files import (
+    LineFile,
+    disk_full,
+    locked,
+    make_folder,
+    read_bounded,
+    require_writable,
+    whole_lines,
+    write_whole,
+)
 
 
 def test_it_writes_and_replaces(tmp_path: Path) -> None:
@@ -193,3 +202,11 @@ def test_a_file_is_locked_against_whoever_else_changes_it(tmp_path: Path) -> Non
     with locked(path):
         assert b"BlockingIOError" in subprocess.run(command, check=False, capture_output=True).stderr
     assert subprocess.run(command, check=False, capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize("content", [b"", b"a", b"a\n", b"a\n\n", b"a\r\xc2\x85\nb\nc\xc3", b"\n\nd"])
+def test_the_part_of_a_last_line_is_removed(tmp_path: Path, content: bytes) -> None:
+    (path := tmp_path / "lines").write_bytes(content)
+    lines = whole_lines(path)
+    assert b"".join(line + b"\n" for line in lines) == path.read_bytes() == content[: content.rfind(b"\n") + 1]
+    assert whole_lines(path) == lines

@@ -7,12 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+import torch
 
 from nodes.publisher import BUFFER_OVERHEAD_BYTES, Publisher
+from nodes.transport.backlog import COPIED_BELOW
 from protocol import codec
 from protocol.codec import Envelope
 from protocol.frames import Buffer
-from protocol.messages import Capabilities, Goodbye, Message, ProgressReport, RetransmitRequest
+from protocol.messages import Capabilities, Goodbye, Message, ProgressReport, QueryRequest, RetransmitRequest
 from protocol.messages.retransmission import Retransmission, RetransmitUnavailable
 from protocol.security.authentication import NullSecurity
 from protocol.topics import HEARTBEATS, PRESENCE, PROGRESS, inbox
@@ -96,6 +98,18 @@ def test_what_is_kept_counts_with_what_it_takes_to_keep_it(bus: Deaf, publisher:
     assert publisher.outbox.stored_bytes == 3 * BUFFER_OVERHEAD_BYTES + sum(
         len(frame) for frames in bus.frames for frame in frames
     )
+
+
+def test_what_is_kept_of_small_tensors_are_their_bytes_and_of_large_ones_views(publisher: Publisher) -> None:
+    """A view keeps the whole of its tensor alive, of which a small part may have been sent."""
+    small, large = torch.arange(1 << 20)[:4096], torch.arange(COPIED_BELOW // 8)
+    query = QueryRequest(query=1, oldest_open=1, task="t", inputs={"s": small, "x": large}, options={}, ttl=5.0)
+    publisher.publish("queries/", query)
+    _, _, *kept = publisher.outbox.find("queries/", 1) or ()
+    assert isinstance(kept[0], bytes)
+    assert kept[0] == small.numpy().tobytes()
+    assert isinstance(kept[1], memoryview)
+    assert kept[1] == large.numpy().data.cast("B")
 
 
 def test_an_earlier_life_repeats_nothing(bus: Deaf, publisher: Publisher) -> None:

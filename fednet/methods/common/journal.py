@@ -1,7 +1,7 @@
 """The measurements of a run, kept in its folder, so that a run that goes on after a stop measures nothing twice.
 
-Rounds are remembered by the nodes that hold them; the journal remembers what was measured between them. Knows no
-method.
+Rounds are remembered by the nodes that hold them; the journal remembers what was measured between them, a line of JSON
+each. Knows no method.
 """
 
 from __future__ import annotations
@@ -14,24 +14,30 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from fednet.errors import ModelError
+from fednet.files import LineFile, make_folder, whole_lines
 from fednet.reporting.json_text import to_json
-from fednet.reporting.record import write_json
 
 FILE = "journal.json"
 
 T = TypeVar("T")
 
+_LINE = TypeAdapter(tuple[str, Any])
+"""A key and what was measured under it."""
+
 
 class Journal:
-    """Measurements by key, written to `journal.json` after each.
+    """Measurements by key, each appended to `journal.json` when it is made.
 
     Args:
         folder: of the run.
+
+    Raises:
+        ModelError: the folder has a journal of another version.
     """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / FILE
-        self._entries: dict[str, Any] = json.loads(self._path.read_text("utf-8")) if self._path.is_file() else {}
+        self._entries: dict[str, Any] = _read(self._path) if self._path.is_file() else {}
 
     def once(self, key: str, kind: type[T], measure: Callable[[], T]) -> T:
         """What was measured under a key; measured now where it was not yet.
@@ -48,11 +54,21 @@ class Journal:
         """
         adapter = TypeAdapter(kind)
         if key not in self._entries:
-            self._entries[key] = json.loads(to_json(adapter.dump_python(measure())))
-            write_json(self._path, self._entries)
+            line = to_json([key, adapter.dump_python(measure())])
+            make_folder(self._path.parent, shared=True)
+            with LineFile(self._path, shared=True) as file:
+                file.append(line)
+            self._entries[key] = json.loads(line)[1]
         try:
             return adapter.validate_python(self._entries[key])
         except ValidationError as error:
             raise ModelError(
                 f"{self._path}: entry {key!r} is not of this version ({error.error_count()} faults): start the run anew"
             ) from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return dict(_LINE.validate_json(line) for line in whole_lines(path))
+    except ValidationError as error:
+        raise ModelError(f"{path} is not of this version: start the run anew") from error

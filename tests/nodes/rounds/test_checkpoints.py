@@ -14,7 +14,9 @@ import torch
 from fednet.errors import ModelError
 from fednet.federated.packed_state import PackedState
 from nodes.rounds import checkpoints
-from nodes.rounds.checkpoints import JOURNAL, Checkpoint, CheckpointStore
+from nodes.rounds.checkpoints import Checkpoint, CheckpointStore
+from nodes.rounds.journal import JOURNAL
+from protocol.certificates import vote_for
 from protocol.messages.election import MAX_RECORDS
 from protocol.messages.round_values import RoundPlanMessage
 from protocol.messages.rounds import RoundCommit
@@ -160,10 +162,11 @@ def test_a_failed_write_changes_nothing(tmp_path: Path, monkeypatch: pytest.Monk
     store, first = CheckpointStore(tmp_path), checkpoint(1)
     store.adopt("m", first, 1, record(1, first))
 
-    def full(path: Path, data: bytes, *, durable: bool) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("nodes.rounds.checkpoints.write_whole", full)
+    monkeypatch.setattr("nodes.rounds.journal.LineFile.append", full)
+    monkeypatch.setattr("nodes.rounds.journal.write_whole", full)
     with pytest.raises(OSError, match="no space"):
         store.adopt("m", checkpoint(2, 2.0), 2, record(2, checkpoint(2, 2.0)))
     with pytest.raises(OSError, match="no space"):
@@ -191,8 +194,24 @@ def test_terms_votes_and_outcomes_survive_a_loss_of_power(tmp_path: Path, monkey
         flushed.clear()
         step()
         assert any(JOURNAL in each for each in flushed), name
-        assert str(tmp_path / "rounds") == flushed[-1], name
+        assert str(tmp_path / "rounds") in flushed, name
+        assert Path(flushed[-1]) in {tmp_path / "rounds", tmp_path / "rounds" / JOURNAL}, name
         assert (name == "vote") == any(".safetensors" in each for each in flushed)
+
+
+def test_votes_that_arrive_after_the_outcome_are_on_disk_with_the_next_entry(tmp_path: Path) -> None:
+    store, first = CheckpointStore(tmp_path), checkpoint(1)
+    store.adopt("m", first, 1, record(1, first))
+    for name in ("a", "b"):
+        store.add_vote(name, vote_for(record(1, first)).model_copy(update={"signature": name.encode() * 64}))
+    store.add_vote("a", vote_for(record(1, first)).model_copy(update={"signature": b"c" * 64}))
+    assert CheckpointStore(tmp_path).records == [record(1, first)]
+    store.promise(2)
+    for each_store in (store, CheckpointStore(tmp_path)):
+        assert [each.votes for each in each_store.records] == [{"a": b"a" * 64, "b": b"b" * 64}]
+    size = (tmp_path / JOURNAL).stat().st_size
+    store.promise(3)
+    assert (tmp_path / JOURNAL).stat().st_size - size < len(record(1, first).model_dump_json())
 
 
 def test_values_in_the_journal_may_be_infinite_or_nan(tmp_path: Path) -> None:
