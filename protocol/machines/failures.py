@@ -12,7 +12,8 @@ from protocol.quorum import QuorumOutcome
 
 def abort_message(term: int, plan: RoundPlanMessage, why: RoundImpossible) -> RoundsAborted:
     """Tells members and requester that a plan cannot be continued, and why."""
-    return RoundsAborted(term=term, key=plan.key, lost=truncated(why.lost), reason=why.reason[:500])
+    lost = {name: reason[:500] for name, reason in why.lost.items()}
+    return RoundsAborted(term=term, key=plan.key, lost=lost, reason=why.reason[:500])
 
 
 def missing(outcome: QuorumOutcome) -> dict[str, str]:
@@ -23,8 +24,3 @@ def missing(outcome: QuorumOutcome) -> dict[str, str]:
 def listed(reasons: Mapping[str, str]) -> str:
     """Reasons by name, in a sentence."""
     return ", ".join(f"{name} {reason}" for name, reason in reasons.items())
-
-
-def truncated(reasons: Mapping[str, str]) -> dict[str, str]:
-    """Reasons cut to the length that a message may have."""
-    return {name: reason[:500] for name, reason in reasons.items()}
