@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from protocol.machines.attempt_values import RoundImpossible
+from protocol.machines.sizes import truncated
 from protocol.messages.round_values import RoundPlanMessage
 from protocol.messages.rounds import RoundsAborted
 from protocol.quorum import QuorumOutcome
@@ -12,8 +13,7 @@ from protocol.quorum import QuorumOutcome
 
 def abort_message(term: int, plan: RoundPlanMessage, why: RoundImpossible) -> RoundsAborted:
     """Tells members and requester that a plan cannot be continued, and why."""
-    lost = {name: reason[:500] for name, reason in why.lost.items()}
-    return RoundsAborted(term=term, key=plan.key, lost=lost, reason=why.reason[:500])
+    return RoundsAborted(term=term, key=plan.key, lost=truncated(why.lost), reason=why.reason[:500])
 
 
 def missing(outcome: QuorumOutcome) -> dict[str, str]:
