@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +18,11 @@ from protocol.codec import Envelope
 from protocol.messages import Capabilities, Message, ProgressReport
 from protocol.messages.presence import Heartbeat, PeerInfo
 from protocol.messages.progress import QUARANTINE
+from protocol.security.budget import Budget, Cost
 from protocol.topics import PRESENCE, PROGRESS
+
+EVENT_BYTES = 160
+"""Bytes of an event beside what its peer has said."""
 
 EventKind = Literal["joined", "lost", "left", "ready", "progress", "repair", "clock", "quarantine"]
 
@@ -49,6 +55,7 @@ class Monitor:
     def __init__(self, spec: NodeSpec, tell: Callable[[RunEvent], None]) -> None:
         self.node = Node(spec, ZmqTransport(keys=spec.keys))
         self._tell = tell
+        self._told = Budget()
         self._repaired: set[str] = set()
         self._differing: set[str] = set()
         self.handlers: Mapping[type[Message], Handler] = {
@@ -83,14 +90,22 @@ class Monitor:
         self._say(peer.name, "left" if left else "lost", reason=reason)
 
     def _card(self, envelope: Envelope, card: Capabilities) -> None:
-        if card.ready:
+        if card.ready and self._may_tell(envelope.sender):
             self._say(envelope.sender, "ready")
 
     def _progress(self, envelope: Envelope, progress: ProgressReport) -> None:
+        data = progress.model_dump()
+        if not self._may_tell(envelope.sender, data):
+            return
         if progress.phase == QUARANTINE:
             self._say(envelope.sender, "quarantine", note=progress.note)
         else:
-            self._say(envelope.sender, "progress", **progress.model_dump())
+            self._say(envelope.sender, "progress", **data)
+
+    def _may_tell(self, sender: str, data: Mapping[str, Any] | None = None) -> bool:
+        """Whether something that a peer has said is told: what is beyond its budget is not."""
+        size = EVENT_BYTES + len(json.dumps(data))
+        return self._told.charge(sender, Cost.REPORTS, size, asyncio.get_running_loop().time())
 
     def _heartbeat(self, envelope: Envelope, _beat: Heartbeat) -> None:
         share = self.node.repair_share(envelope.sender)

@@ -14,10 +14,14 @@ from protocol.codec import Envelope
 from protocol.messages import Capabilities, Message
 from protocol.messages.presence import PeerInfo
 from protocol.presence import PeerState
+from protocol.text import plain_text
 from protocol.topics import PRESENCE
 
 SETTLE_SECONDS = 0.75
 """Seconds without any change after which a guest that expects nobody in particular takes the directory as complete."""
+
+SHOWN = 80
+"""Characters of a method's name that are kept."""
 
 _NO_CAPABILITIES = (-1, Capabilities(text="{}", ready=False))
 
@@ -48,7 +52,7 @@ def parse_statement(text: str) -> SiteStatement:
     try:
         fields = json.loads(text)
         known = {name: str(fields.get(name, "")) for name in ("announcement", "agreement")}
-        return SiteStatement(method=str(fields["method"]), card=str(fields["card"]), **known)
+        return SiteStatement(method=plain_text(str(fields["method"])[:SHOWN]), card=str(fields["card"]), **known)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return SiteStatement(card=text)
 

@@ -53,7 +53,12 @@ def transcript(run: str, opening: str, advertised: Mapping[str, Message]) -> str
 
 def canonical(value: WireValue) -> bytes:
     """One sequence of bytes for the fields of a value, whatever the order in which its maps were built."""
-    packed: bytes = msgpack.packb(_sorted(value.model_dump(exclude={"signature"})))
+    return canonical_map(value.model_dump(exclude={"signature"}))
+
+
+def canonical_map(values: Mapping[str, Any]) -> bytes:
+    """The same for a map of plain values."""
+    packed: bytes = msgpack.packb(_sorted(values))
     return packed
 
 

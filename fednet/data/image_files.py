@@ -9,6 +9,7 @@ have. Imports no torch.
 from __future__ import annotations
 
 import io
+import stat
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,8 @@ WHITE = 1.0
 _NUMPY = b"\x93NUMPY"
 _HEAD = 132
 """Bytes that suffice to tell the formats apart which Pillow does not know."""
+MAX_FILE_BYTES = 1 << 30
+"""Of a file of one image."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,7 @@ def is_colour(image: ImageRef) -> bool:
     """
     try:
         if isinstance(image, Path):
-            with image.open("rb") as file:
+            with _regular(image).open("rb") as file:
                 return _has_colours(image, file.read(_HEAD))
         content = image.load()
         if isinstance(content, np.ndarray):
@@ -140,7 +143,22 @@ def _has_colours(file: Path | io.BytesIO, head: bytes) -> bool:
 def _content(source: ImageRef | bytes) -> bytes | NDArray[np.generic]:
     if isinstance(source, bytes):
         return source
-    return source.read_bytes() if isinstance(source, Path) else source.load()
+    return _regular(source).read_bytes() if isinstance(source, Path) else source.load()
+
+
+def _regular(path: Path) -> Path:
+    """A path whose file ends: a pipe would be waited for, and a device read, without end.
+
+    Raises:
+        ValueError: it is something else, or too large.
+        OSError: there is nothing.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("it is no regular file")
+    if status.st_size > MAX_FILE_BYTES:
+        raise ValueError(f"it has {status.st_size} bytes, and {MAX_FILE_BYTES} are the most")
+    return path
 
 
 def is_image_file(path: Path) -> bool:
@@ -150,7 +168,7 @@ def is_image_file(path: Path) -> bool:
         return True
     if suffix and not suffix[1:].isdigit():  # PACS name files by identifiers such as 1.2.840.113619
         return False
-    with suppress(OSError), path.open("rb") as file:
+    with suppress(OSError, ValueError), _regular(path).open("rb") as file:
         return is_dicom(file.read(_HEAD))
     return False
 

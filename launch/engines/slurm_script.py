@@ -72,7 +72,7 @@ node() {{  # NAME, PORT, RESTARTS, options of srun
     while :; do
         srun --ntasks=1 --nodes=1 --exact --cpus-per-task={config.cpus} --kill-on-bad-exit=0 --input=none \\
             --open-mode=append --output="../logs/$name.log" "$@" \\
-            bash -c 'exec {python} -m launch node --spec "$0" --listen "tcp://{host}:$1"' "$name.json" "$port"
+            bash -c 'exec "$2" -m launch node --spec "$0" --listen "tcp://{host}:$1"' "$name.json" "$port" {python}
         code=$?
         case $code in 0|2|4|5) break ;; esac
         [ ! -e {STOP} ] && [ "$lives" -gt 0 ] || break

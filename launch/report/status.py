@@ -16,6 +16,9 @@ from protocol.clocks import clock_remark
 if TYPE_CHECKING:
     from launch.run.plan import LaunchPlan
 
+MAX_NOTICES = 1000
+"""Notices of a run that are shown; peers can cause as many as they like, and all of them are in its events."""
+
 FINAL_STATES = frozenset({"died", "ended", "stopped"})
 """States of a node whose process has ended; later events do not change them."""
 
@@ -125,23 +128,29 @@ class StatusBoard:
             return f"waits for {' '.join(awaited)}"
         return row.note
 
+    def _notice(self, text: str) -> None:
+        if len(self.notices) < MAX_NOTICES:
+            self.notices.append(text)
+        elif len(self.notices) == MAX_NOTICES:
+            self.notices.append("further notices are not shown: see events.jsonl in the run's folder")
+
     def _add_notice(self, row: NodeStatus, event: Event) -> None:
         data = event.data
         match event.kind:
             case "died":
                 last_line = str(data.get("message", "")).splitlines()[-1:]
-                self.notices.append(": ".join((f"{row.name} {data.get('cause', 'died')}", *last_line)))
+                self._notice(": ".join((f"{row.name} {data.get('cause', 'died')}", *last_line)))
             case "restarting":
-                self.notices.append(f"{row.name} {data.get('cause', 'died')} and is started again")
+                self._notice(f"{row.name} {data.get('cause', 'died')} and is started again")
             case "lost":
-                self.notices.append(f"{row.name} is lost: {data.get('reason', 'silent')}")
+                self._notice(f"{row.name} is lost: {data.get('reason', 'silent')}")
             case "repair":
                 share = float(data.get("share", 0.0))
-                self.notices.append(f"{share:.0%} of what {row.name} says is heard by retransmission only")
+                self._notice(f"{share:.0%} of what {row.name} says is heard by retransmission only")
             case "quarantine":
-                self.notices.append(f"{row.name}: {data.get('note', 'has barred a peer')}")
+                self._notice(f"{row.name}: {data.get('note', 'has barred a peer')}")
             case "clock":
-                self.notices.append(f"the clock of {row.name}: {clock_remark(float(data.get('ahead', 0.0)))}")
+                self._notice(f"the clock of {row.name}: {clock_remark(float(data.get('ahead', 0.0)))}")
 
     def _record_unplanned(self, event: Event) -> None:
         if event.node == RUN_NODE:
@@ -150,7 +159,7 @@ class StatusBoard:
             self.rows[event.node] = NodeStatus(event.node, str(event.data.get("role", "")), "", "joined")
             self.record(event)
         elif event.kind in _MEMBERSHIP_TEXT:
-            self.notices.append(f"{event.node}, which is not of this launch, {_MEMBERSHIP_TEXT[event.kind]}")
+            self._notice(f"{event.node}, which is not of this launch, {_MEMBERSHIP_TEXT[event.kind]}")
 
 
 _MEMBERSHIP_TEXT = {"joined": "has joined", "left": "has left", "lost": "is lost"}

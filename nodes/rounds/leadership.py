@@ -19,6 +19,7 @@ from nodes.rounds.checkpoints import CheckpointStore
 from nodes.rounds.context import RoundContext
 from nodes.rounds.leading import LeadingTerms
 from protocol.election import Election, ElectionOutcome, ElectionWon, StartElection, TellOwner
+from protocol.errors import EncodingError
 from protocol.messages import Message, ProgressReport
 from protocol.messages.election import LeaderAnnouncement, Prepare, Promise
 from protocol.topics import PROGRESS, ROUNDS
@@ -110,7 +111,10 @@ class Leadership:
     def _send_promise(self, name: str) -> None:
         """Tells a member of the highest term that was promised here."""
         records, accepted = self._store.latest(), self._store.accepted()
-        self._tell(name, Promise(term=self._election.term, records=records, accepted=accepted))
+        try:
+            self._tell(name, Promise(term=self._election.term, records=records, accepted=accepted))
+        except EncodingError as error:  # of what was voted for before sizes were bounded
+            self._node.refused("too large", f"this member cannot promise to {name}: {error}")
 
     def _apply(self, outcomes: list[ElectionOutcome]) -> None:
         """Carries out what the election has decided; a deposed leader stops, and no part outlives its term."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
@@ -21,6 +22,7 @@ from nodes.rounds.catching_up import CatchUp
 from nodes.rounds.context import RoundContext
 from nodes.rounds.plan_terms import FederationTerms
 from protocol.election import Election
+from protocol.machines.attempt import RoundAttempt
 from protocol.machines.attempt_values import StaleContribution
 from protocol.machines.coordinator import RoundCoordinator
 from protocol.machines.coordinator_values import (
@@ -53,7 +55,7 @@ from protocol.machines.events import (
     Tell,
     Warn,
 )
-from protocol.machines.machine import Instruction, MachineEvent, Tick
+from protocol.machines.machine import MAX_HEARD, Instruction, MachineEvent, Tick
 from protocol.machines.requests import RequestQueue
 from protocol.machines.signatory import Signatory
 from protocol.messages import Message
@@ -105,6 +107,8 @@ class LeadingTerms:
         self._context: RoundContext
         self._work: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._heard_in: RoundAttempt | None = None
+        self._heard = Counter[str]()
 
     @property
     def duty(self) -> Duty | None:
@@ -129,8 +133,15 @@ class LeadingTerms:
         self._rearm()
 
     def receive(self, sender: str, message: RoundMessage) -> None:
-        """A member's message about a round counts if it is about the present attempt."""
-        self._feed(Heard(sender, message))
+        """A member's message about a round counts if it is about the present attempt, and among its first in that."""
+        attempt = self._machine.attempt if self._machine is not None else None
+        if attempt is None or not attempt.concerns(message):
+            return
+        if attempt is not self._heard_in:
+            self._heard_in, self._heard = attempt, Counter()
+        self._heard[sender] += 1
+        if self._heard[sender] <= MAX_HEARD:
+            self._feed(Heard(sender, message))
 
     def requested(self) -> None:
         """A plan waits."""

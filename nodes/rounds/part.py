@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from contextlib import suppress
 from functools import partial
 
@@ -35,7 +36,7 @@ from nodes.rounds.reduction_values import ClosedContributions, MemberUnavailable
 from nodes.rounds.secure_sum import SecureSumParticipant
 from nodes.rounds.worker import InvalidUpdate, LocalUpdate, require_valid
 from protocol.machines.events import Begin, CheckShard, Heard, KeepStory, Publish, ShardChecked, Tell, Warn
-from protocol.machines.machine import Instruction, MachineEvent, Tick
+from protocol.machines.machine import MAX_HEARD, Instruction, MachineEvent, Tick
 from protocol.machines.participant import RoundParticipant
 from protocol.machines.participant_values import (
     Adopt,
@@ -92,6 +93,7 @@ class RoundPart:
         self._over: asyncio.Future[None] = loop.create_future()
         self._shards: dict[str, asyncio.Future[ShardReduced]] = {name: loop.create_future() for name in opened.members}
         self._tasks = list[asyncio.Task[None]]()
+        self._heard = Counter[str]()
         self._timer: asyncio.TimerHandle | None = None
         self._base: Checkpoint
         self._outcome: Checkpoint
@@ -127,6 +129,9 @@ class RoundPart:
 
     def receive(self, sender: str, message: RoundMessage) -> None:
         """Takes in a member's message about this attempt."""
+        self._heard[sender] += 1
+        if self._heard[sender] > MAX_HEARD:
+            return
         if (message.model, message.number) != (self.opened.model, self.opened.number):
             return
         if isinstance(message, ShardReduced):

@@ -7,9 +7,10 @@ nothing of what a part does (`nodes.rounds.part`) and whose messages these are (
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Coroutine
 from functools import partial
+from itertools import count
 
 from nodes.node import Node
 from nodes.rounds.context import wait_finished
@@ -18,8 +19,8 @@ from protocol.machines.events import ShardChecked
 from protocol.messages.rounds import FalseShard, RoundMessage
 from protocol.rounds import attempt_of
 
-MAX_EARLY = 4096
-"""Messages that wait for the opening of their attempt; the oldest give way."""
+MAX_EARLY = 64
+"""Messages of one member that wait for the opening of their attempt; its own oldest give way, nobody else's."""
 
 Work = Callable[[], Coroutine[None, None, None]]
 
@@ -42,7 +43,8 @@ class ParticipationQueue:
         self._catching_up: asyncio.Task[None] | None = None
         self._last: asyncio.Task[None] | None = None  # the later of the two
         self._settled = (0, 0)
-        self._early: deque[tuple[str, RoundMessage]] = deque(maxlen=MAX_EARLY)
+        self._early = defaultdict[str, deque[tuple[int, RoundMessage]]](partial(deque, maxlen=MAX_EARLY))
+        self._order = count()  # in which they have come
 
     def join(self, part: RoundPart) -> list[tuple[str, RoundMessage]]:
         """Takes part in an attempt; returns the messages that have come early, with their senders."""
@@ -51,9 +53,9 @@ class ParticipationQueue:
             self._previous.release()
         self._previous, self.current = self.current, part
         self._part = self._then(part.run, part.leader)
-        early = list(self._early)
+        early = sorted((place, name, each) for name, waiting in self._early.items() for place, each in waiting)
         self._early.clear()
-        return early
+        return [(name, message) for _, name, message in early]
 
     def catch_up(self, work: Work, leader: str) -> None:
         """Brings this member up to date with a leader instead of what it does now, an earlier catching up included."""
@@ -72,7 +74,7 @@ class ParticipationQueue:
     def defer(self, sender: str, message: RoundMessage) -> bool:
         """Keeps a message about a later attempt until this member joins it; False for any other."""
         if self.is_later(message):
-            self._early.append((sender, message))
+            self._early[sender].append((next(self._order), message))
             return True
         return False
 

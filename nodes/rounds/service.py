@@ -38,6 +38,7 @@ from protocol.machines.admission import records_in, refusal
 from protocol.machines.attempt_values import RoundImpossible
 from protocol.machines.failures import abort_message
 from protocol.machines.signatory import Signatory
+from protocol.machines.sizes import plan_objection
 from protocol.messages import Capabilities, Message
 from protocol.messages.election import MAX_RECORDS, LeaderAnnouncement, RecordRequest
 from protocol.messages.presence import PeerInfo
@@ -237,6 +238,8 @@ class RoundService:
             self._node.repeat(sender, closed[:MAX_RECORDS])
         if self.store.forgotten(plan.key, request.after):
             self._refuse(sender, plan, "its rounds are over, and their records are no longer kept")
+        elif too_large := plan_objection(plan):
+            self._refuse(sender, plan, too_large)
         elif self.store.rounds_done(plan.key) < plan.rounds and not self.request(plan, sender):
             self._refuse(sender, plan, "too many plans are waiting")
 

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 
 from protocol.consistency import inconsistency
 from protocol.machines.signatory import Signatory
+from protocol.machines.sizes import plan_objection, record_objection
 from protocol.messages.base import Message
 from protocol.messages.election import LeaderAnnouncement, Promise, RecordRequest
+from protocol.messages.round_values import RoundPlanMessage
 from protocol.messages.rounds import RoundCommit, RoundMessage, RoundOpen, RoundsRequest
 from protocol.rounds import attempt_of
 
@@ -46,6 +48,8 @@ def refusal(
     """
     if not isinstance(message, RoundsRequest | RecordRequest) and sender not in signatory.members:
         return Refusal("no member")
+    if sender != me and (too_large := _too_large(signatory, message)):
+        return Refusal("too large", f"{message.kind} from {sender} with {too_large}", is_fault=True)
     if sender != me and not all(map(signatory.is_certified, records_in(message))):
         return Refusal("uncertified", f"{message.kind} from {sender} without the votes of a majority")
     if isinstance(message, RoundMessage) and (wrong := _inconsistency(signatory, sender, message, part)):
@@ -61,6 +65,21 @@ def records_in(message: Message) -> Iterable[RoundCommit]:
         case RoundOpen() | Promise() | LeaderAnnouncement():
             return message.records.values()
     return ()
+
+
+def _too_large(signatory: Signatory, message: Message) -> str:
+    """What in a message is larger than any member votes for; empty if nothing is."""
+    records, plans = [*records_in(message)], list[RoundPlanMessage]()
+    match message:
+        case RoundOpen(plan=plan, recovered=recovered):
+            records += [recovered] if recovered else []
+            plans += [plan]
+        case Promise(accepted=accepted):
+            records += [vote.record for vote in accepted.values()]
+            plans += [vote.plan for vote in accepted.values()]
+    members = len(signatory.members)
+    objections = [*map(plan_objection, plans), *(record_objection(record, members) for record in records)]
+    return next(filter(None, objections), "")
 
 
 def _inconsistency(

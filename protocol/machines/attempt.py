@@ -24,9 +24,10 @@ from protocol.machines.attempt_values import (
     StaleContribution,
 )
 from protocol.machines.events import Arrived, Begin, Departed, Heard, Publish, ShardChecked
-from protocol.machines.failures import listed, missing, truncated
+from protocol.machines.failures import listed, missing
 from protocol.machines.machine import Machine, MachineEvent
 from protocol.machines.signatory import Signatory
+from protocol.machines.sizes import truncated
 from protocol.machines.statements import AttemptStatements
 from protocol.messages.round_values import BlobRef
 from protocol.messages.rounds import (
@@ -148,7 +149,9 @@ class RoundAttempt(Machine[Phase]):
                 self._refuse(sender, message.contributor, message.refused)
             case RoundDecline():
                 self._declined(sender, f"declined: {message.reason}", can_vote=message.can_vote)
-            case KeyAdvertisement() if not self._statements.refusal(sender, message):
+            case KeyAdvertisement() if refused := self._statements.refusal(sender, message):
+                self._withdraw(sender, f"its keys are refused: {refused}")
+            case KeyAdvertisement():
                 self._advertisements.setdefault(sender, message)
                 self._steps[Phase.ADVERTISING].arrive(sender, now)
             case Equivocation() if self._statements.is_proof(message):

@@ -88,7 +88,7 @@ class RoundCoordinator(Machine[Duty]):
         estimator: DeadlineEstimator,
         attempts: int = 0,
     ) -> None:
-        super().__init__(Duty.ELECTED)
+        super().__init__(Duty.ELECTED, remembers=64)  # its attempts remember theirs
         self.attempt: RoundAttempt | None = None
         self.attempts = attempts
         self._election, self._signatory, self._requests = election, signatory, requests

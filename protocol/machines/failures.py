@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from protocol.machines.attempt_values import RoundImpossible
+from protocol.machines.sizes import truncated
 from protocol.messages.round_values import RoundPlanMessage
 from protocol.messages.rounds import RoundsAborted
 from protocol.quorum import QuorumOutcome
@@ -23,8 +24,3 @@ def missing(outcome: QuorumOutcome) -> dict[str, str]:
 def listed(reasons: Mapping[str, str]) -> str:
     """Reasons by name, in a sentence."""
     return ", ".join(f"{name} {reason}" for name, reason in reasons.items())
-
-
-def truncated(reasons: Mapping[str, str]) -> dict[str, str]:
-    """Reasons cut to the length that a message may have."""
-    return {name: reason[:500] for name, reason in reasons.items()}

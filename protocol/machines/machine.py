@@ -18,6 +18,9 @@ from typing import Any, ClassVar, Generic, TypeVar
 MAX_EVENTS = 4096
 """Events that a machine remembers; of a longer story only the end."""
 
+MAX_HEARD = 64
+"""Messages of one peer about one attempt at a round that a machine is handed; an honest one says a dozen."""
+
 S = TypeVar("S", bound=str)
 
 
@@ -63,6 +66,7 @@ class Machine(ABC, Generic[S]):
 
     Args:
         state: the first one.
+        remembers: how many of its latest events.
 
     Attributes:
         transitions: the states that may follow each state; a state without any is final.
@@ -73,9 +77,9 @@ class Machine(ABC, Generic[S]):
 
     transitions: ClassVar[Mapping[str, frozenset[str]]]
 
-    def __init__(self, state: S) -> None:
+    def __init__(self, state: S, remembers: int = MAX_EVENTS) -> None:
         self.state = state
-        self.log: deque[LogEntry] = deque(maxlen=MAX_EVENTS)
+        self.log: deque[LogEntry] = deque(maxlen=remembers)
         self.deadline = inf
         self._instructions: list[Instruction] = []
 

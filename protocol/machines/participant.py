@@ -41,6 +41,7 @@ from protocol.machines.participant_values import (
     VotePersisted,
 )
 from protocol.machines.signatory import Signatory
+from protocol.machines.sizes import record_objection
 from protocol.machines.statements import AttemptStatements
 from protocol.messages.round_values import ContributionRef
 from protocol.messages.rounds import (
@@ -207,6 +208,10 @@ class RoundParticipant(Machine[Stage]):
         if self.opened.contributors and len(close.contributions) < self._quorum:
             count = f"{len(close.contributions)} contributions"
             self._fail(f"{self.leader} has closed the round with {count}, and the quorum of its plan is {self._quorum}")
+            return
+        record = self.statements.record(close, self.opened.base)
+        if too_large := record_objection(record, len(self.signatory.members)):
+            self._fail(f"{self.leader} has closed the round with {too_large}")
             return
         if self._me in close.contributions:
             self._instruct(ContributionCounted())

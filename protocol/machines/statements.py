@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from protocol.certificates import vote_for
 from protocol.machines.signatory import Signatory
+from protocol.machines.sizes import values_objection
 from protocol.messages.round_values import BlobRef
 from protocol.messages.rounds import ContributionAvailable, RoundClose, RoundCommit, RoundOpen, RoundVote, ShardReduced
 from protocol.messages.secure_sum import Equivocation, KeyAdvertisement
@@ -39,7 +40,10 @@ class AttemptStatements:
         """Why a member's answer to the opening does not count; empty if it does."""
         if not self._signatory.has_signed(name, answer, answer.signature):
             return "its signature is not valid"
-        return "" if answer.opening == self.opening else "it answers another opening of this round"
+        if answer.opening != self.opening:
+            return "it answers another opening of this round"
+        values = answer.contribution.values if isinstance(answer, ContributionAvailable) else answer.values
+        return values_objection(values, len(self._signatory.members))
 
     def is_proof(self, message: Equivocation) -> bool:
         """Whether a member has signed two advertisements for this opening; without keys nothing is a proof."""

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from protocol.limits import MIB
+from protocol.limits import KIB, MIB
 
 MAX_TRACKED = 1024
 """Payers that are tracked for each cost; names are cheap, so the least recently active one is dropped for a new one."""
@@ -29,6 +29,7 @@ class Cost(Enum):
     MESSAGES = "messages"  # received, subscriptions among them
     RECEIVED = "bytes received"  # before they are decrypted or decoded
     REPEATED = "bytes repeated"  # to whoever has requested them: by retransmission, or said anew
+    REPORTS = "bytes of reports"  # that a monitor tells, and a launcher writes down
     JOIN_REQUESTS = "join requests"  # each of which may begin an epoch of the group key
     HANDSHAKES = "handshakes"  # completed with a trusted key
     SUBSCRIPTIONS = "subscriptions"  # and their ends, on the connections that stand
@@ -54,6 +55,7 @@ ALLOWANCES: Mapping[Cost, Allowance] = {
     Cost.MESSAGES: Allowance(5000, 10_000),
     Cost.RECEIVED: Allowance(2048.0 * MIB, 4096.0 * MIB),
     Cost.REPEATED: Allowance(64.0 * MIB, 256.0 * MIB),
+    Cost.REPORTS: Allowance(32.0 * KIB, 8.0 * MIB),
     Cost.JOIN_REQUESTS: Allowance(1, 32),
     Cost.HANDSHAKES: Allowance(4, 128),
     Cost.SUBSCRIPTIONS: Allowance(0, 512),

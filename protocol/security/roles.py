@@ -7,9 +7,9 @@ who has signed the message was found out before (`protocol.security.authenticati
 
 from __future__ import annotations
 
-from protocol.messages import Hello, Message, RoundsRequest
+from protocol.messages import Hello, Message, RetransmitRequest, RoundsRequest
 from protocol.messages.presence import PeerInfo
-from protocol.security.key_roles import KeyRole, Right, may_take_part
+from protocol.security.key_roles import KeyRole, Right, may_hear, may_take_part
 from protocol.security.keys import PublicKeys
 
 KINDS_OF_ROLES: dict[KeyRole, frozenset[str]] = {
@@ -45,6 +45,8 @@ def refusal(keys: PublicKeys, message: Message) -> str:
     """Why the holder of keys may not say a message; empty where it may."""
     if isinstance(message, Hello) and not may_be(keys, message.peer):
         return f"{_described(keys)} may not take part as a {message.peer.role}"
+    if isinstance(message, RetransmitRequest) and not may_hear(keys, message.topic.encode()):
+        return f"{_described(keys)} may not hear {message.topic} and has missed nothing there"
     if keys.role == "client":
         return ""
     if keys.role == "guest" and (rights := _rights(message)):

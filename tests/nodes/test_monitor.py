@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -13,9 +14,10 @@ from nodes.monitor import Monitor, RunEvent
 from nodes.retransmission import MIN_HEARD
 from nodes.transport.zmq import ZmqTransport
 from protocol.codec import Envelope
-from protocol.messages import Heartbeat, ProgressReport
+from protocol.messages import Capabilities, Heartbeat, ProgressReport
 from protocol.messages.progress import QUARANTINE
-from protocol.topics import HEARTBEATS, PROGRESS
+from protocol.security.budget import ALLOWANCES, Cost
+from protocol.topics import HEARTBEATS, PRESENCE, PROGRESS
 
 PATIENCE = 20.0
 
@@ -131,3 +133,27 @@ async def test_it_tells_whom_a_node_has_barred(real_spec: Callable[..., Any], sc
         monitor.handlers[ProgressReport](Envelope(PROGRESS, "test", "c1", 1, 1, report), report)
     assert [(event.node, event.data) for event in diary.of("quarantine")] == [("c1", {"note": report.note})]
     assert not diary.of("progress")
+
+
+async def test_whatever_a_peer_reports_it_fills_no_disk(real_spec: Callable[..., Any], scaling: Any) -> None:
+    """A launcher writes every event to a file; those of the other peers are told as before."""
+    diary = Diary()
+    values = {f"{number}".ljust(64, "\U0001f600"): 0.5 for number in range(256)}
+    large = ProgressReport(phase="training", done=1, total=2, values=values)
+    barred = ProgressReport(phase=QUARANTINE, done=0, total=0, values={}, note="x" * 200)
+    async with Monitor(real_spec("c0", "monitor"), diary) as monitor:
+
+        def hear(name: str, topic: str, message: Any) -> None:
+            monitor.handlers[type(message)](Envelope(topic, "test", name, 1, 1, message), message)
+
+        for _ in range(100):
+            hear("c1", PROGRESS, large)
+        for _ in range(3000):
+            hear("c1", PRESENCE, Capabilities(text="{}", ready=True))
+            hear("c1", PROGRESS, barred)
+        hear("c2", PROGRESS, large)
+        written = sum(len(json.dumps(event.data)) for event in diary.events)
+        assert written < 1.1 * ALLOWANCES[Cost.REPORTS].burst
+        assert len(diary.events) < 100 + 3000
+        assert diary.events[-1].node == "c2"
+        assert not monitor.node.faults

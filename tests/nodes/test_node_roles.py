@@ -12,7 +12,8 @@ import pytest
 
 from nodes.node import Node
 from protocol import codec
-from protocol.messages import Capabilities, ExchangeRequest, Message, QueryRequest, RoundsRequest
+from protocol.messages import Capabilities, ExchangeRequest, Message, QueryRequest, RetransmitRequest, RoundsRequest
+from protocol.messages.election import Prepare
 from protocol.security.key_roles import RIGHTS, KeyRole, Right
 from protocol.security.keys import Keyring, PrivateKeys
 from protocol.topics import EXCHANGE, PRESENCE, QUERIES, ROUNDS
@@ -97,6 +98,36 @@ def test_a_site_hears_what_a_role_may_say(
     tell(story)
     if len(heard) < 5:
         assert f"bob, let in as a {role}" in caplog.text
+
+
+@pytest.mark.parametrize(("role", "may"), [("client", ()), ("guest", RIGHTS), ("guest", ()), ("monitor", ())], ids=str)
+def test_nobody_reads_by_retransmission_what_its_role_may_not_hear(
+    tell: Tell, role: KeyRole, may: tuple[Right, ...]
+) -> None:
+    """Questions, rounds and exchanges are for clients, also once more."""
+
+    async def story(cluster: Any) -> None:
+        anna, _, bob = await met(cluster, "monitor", role, *may)
+        repeated = list[str]()
+        read = bob._inbound_filter.read
+
+        def reading(frames: Any, now: float, **how: Any) -> Any:
+            heard = read(frames, now, **how)
+            repeated.extend([heard.envelope.topic] if how.get("again") and heard is not None else [])
+            return heard
+
+        bob._inbound_filter.read = reading  # type: ignore[method-assign]
+        said = {QUERIES: QUERY, ROUNDS: Prepare(term=1), EXCHANGE: EXCHANGE_ORDER, PRESENCE: CARD}
+        for topic, each in said.items():
+            anna.publish(topic, each)
+        await asyncio.sleep(1)
+        for topic in said:
+            bob.tell("anna", RetransmitRequest(topic=topic, incarnation=anna.presence.me.incarnation, first=1, last=9))
+        await asyncio.sleep(1)
+        assert set(repeated) == ({*said} if role == "client" else {PRESENCE})
+        assert anna.faults.get("bob", 0) == (0 if role == "client" else 3)
+
+    tell(story)
 
 
 @pytest.mark.parametrize(("role", "as_role"), [("guest", "client"), ("monitor", "guest"), ("monitor", "client")])

@@ -283,3 +283,12 @@ def test_a_statement_survives_json_and_nonsense_is_a_card_without_a_method() -> 
     assert parse_statement(statement.text()) == statement
     for text in ("{]", "[]", "3", '{"method": 1}'):
         assert parse_statement(text) == SiteStatement(card=text)
+
+
+def test_the_name_of_a_method_steers_no_terminal_and_forges_no_line() -> None:
+    method = parse_statement(
+        '{"method": "\\u001b[2Jx\\nfednet: all is well\\ud800' + "y" * 999 + '", "card": "{}"}'
+    ).method
+    assert method.isprintable()
+    assert len(method) <= 80
+    assert "x fednet: all is well" in method

@@ -46,9 +46,6 @@ from fednet.methods.private_gan.training import PrivateTrainingOptions, train_ga
 from fednet.privacy.dp_sgd import require_supported
 from fednet.seeds import generator
 
-MAX_ROUNDS = 100_000
-"""That a status looks ahead."""
-
 
 @dataclass(frozen=True)
 class _LoadedPrivateGan:
@@ -202,15 +199,17 @@ class PrivateGanSite(RoundModels, PrivateGanAnnouncer, ImageSite[PrivateGanConfi
     def _status(self, question: Question) -> Mapping[str, Tensor]:
         """What has been spent, the models' digests, and how many `rounds` of a `model` the budget still buys.
 
-        With `ahead`, as many rounds of the model count as spent.
+        With `ahead`, as many rounds of the model count as spent. It looks no further ahead than all configured rounds:
+        an epsilon of many more steps takes seconds, of each number anew.
         """
         model = choice(question.options, "model", (GAN, CLASSIFIER), GAN)
-        wanted = whole_number(question.options, "rounds", 1) or 1
-        ahead = min(whole_number(question.options, "ahead", 0, least=0) or 0, MAX_ROUNDS)
+        most = self.config.rounds + self.config.classifier.rounds
+        wanted = min(whole_number(question.options, "rounds", 1) or 1, most)
+        ahead = min(whole_number(question.options, "ahead", 0, least=0) or 0, most)
         status = {
             "privacy": self.loaded.guard.statement(self._steps(model), ahead).model_dump(),
             "digests": {name: digest(self.states.current_state(name)) for name in (GAN, CLASSIFIER)},
-            "rounds": self.loaded.guard.affordable_rounds(self._steps(model), min(wanted, MAX_ROUNDS)),
+            "rounds": self.loaded.guard.affordable_rounds(self._steps(model), wanted),
         }
         return {"status": to_json_tensor(status)}
 

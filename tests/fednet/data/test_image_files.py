@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from PIL import Image
 
 from fednet.data import dicom
-from fednet.data.image_files import decode, is_colour, is_image_file
+from fednet.data.image_files import MAX_FILE_BYTES, decode, is_colour, is_image_file
 from fednet.errors import DataError, UnreadableImage
 
 ROOT = Path(__file__).parents[3]
@@ -99,6 +100,7 @@ def test_what_may_not_be_read_is_said_in_one_sentence(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(Path, "read_bytes", refused)
     monkeypatch.setattr(Path, "open", refused)
+    (tmp_path / "it.png").touch()
     for look in (decode, is_colour):
         with pytest.raises(UnreadableImage, match=r"it\.png is not a readable image: Permission denied$"):
             look(tmp_path / "it.png")
@@ -130,3 +132,23 @@ def test_eight_bits_are_the_same_values_as_before() -> None:
     pixels = np.arange(256, dtype=np.uint8).reshape(16, 16)
     found = decode(files_table.saved(Image.fromarray(pixels), "PNG")).values[0]
     assert np.array_equal(found, pixels.astype(np.float32) / 127.5 - 1)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "endless device", "folder", "broken link", "huge"])
+@pytest.mark.parametrize("name", ["one.png", "one", "one.dcm"])
+def test_what_has_no_end_is_refused_by_name_and_not_waited_for(tmp_path: Path, kind: str, name: str) -> None:
+    """As it may lie, as a link or a pipe, in a data set that somebody has packed."""
+    path = tmp_path / name
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "huge":
+        with path.open("wb") as file:
+            file.truncate(MAX_FILE_BYTES + 1)  # takes no room
+    else:
+        path.symlink_to("/dev/zero" if kind == "endless device" else tmp_path / "nothing")
+    assert is_image_file(path) == ("." in name)
+    for read in (decode, is_colour):
+        with pytest.raises(UnreadableImage, match=re.escape(name)):
+            read(path)

@@ -34,3 +34,25 @@ def test_a_rendered_script_is_one_that_bash_reads(tmp_path: Path) -> None:
         "node a2 0 0 --gpus-per-task=1 &", "node driver 0 0 &", "#SBATCH --nodelist=n1",
     ):  # fmt: skip
         assert line in lines
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="the job's script is one of bash")
+def test_the_path_of_an_interpreter_is_no_command(tmp_path: Path) -> None:
+    """It stands where one shell hands it to another."""
+    config: Any = load_config(
+        {"name": "r", "method": "regression", "nodes": 1, "engine": {"kind": "slurm"}}
+    ).cluster.engine
+    there = tmp_path / "it's $(touch stolen); here"
+    there.mkdir()
+    (tmp_path / "slurm").mkdir()
+    (there / "python").write_text('#!/bin/bash\necho "$@" > "$OUT"\n')
+    (there / "python").chmod(0o755)
+    (tmp_path / "srun").write_text('#!/bin/bash\nwhile [ "$1" != bash ]; do shift; done\nexec "$@"\n')
+    (tmp_path / "srun").chmod(0o755)
+    text = render("r", config, (SlurmTask("driver", 7), SlurmTask("a1")), tmp_path, str(there / "python"))
+    body = text[text.index("node() {") : text.index("watch_launcher")]
+    (tmp_path / "job.sh").write_text(f"{body}\nnode driver 7 0\n")
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "OUT": str(tmp_path / "out")}
+    subprocess.run(["bash", "job.sh"], check=True, cwd=tmp_path, env=environment)
+    assert (tmp_path / "out").read_text().startswith("-m launch node --spec driver.json --listen tcp://")
+    assert not (tmp_path / "stolen").exists()

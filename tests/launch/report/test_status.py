@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from launch.report.status import NodeStatus, StatusBoard, replay
+from launch.report.status import MAX_NOTICES, NodeStatus, StatusBoard, replay
 from launch.run.events import LauncherEvent
 
 
@@ -83,6 +83,13 @@ def test_the_dead_stay_dead_and_are_news(board: StatusBoard) -> None:
 def test_whom_a_site_has_barred_is_news(board: StatusBoard) -> None:
     tell(board, "a1", "quarantine", note="x is quarantined for 10 s: it says too much")
     assert board.notices[-1] == "a1: x is quarantined for 10 s: it says too much"
+
+
+def test_who_causes_news_again_and_again_is_not_news_for_ever(board: StatusBoard) -> None:
+    for number in range(2 * MAX_NOTICES):
+        tell(board, "a1", "quarantine", note=f"x is quarantined for {number} s")
+    assert len(board.notices) == MAX_NOTICES + 1
+    assert "events.jsonl" in board.notices[-1]
 
 
 def test_a_clock_that_differs_is_news(board: StatusBoard) -> None:

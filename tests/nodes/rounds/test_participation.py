@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nodes.rounds.participation import ParticipationQueue
+from nodes.rounds.participation import MAX_EARLY, ParticipationQueue
 
 
 class Part:
@@ -164,3 +164,17 @@ async def test_a_part_of_an_earlier_term_is_left(queue: ParticipationQueue) -> N
     await settle()
     assert log == ["part 1 begins", "part 1 ends"]
     await queue.idle()
+
+
+async def test_early_messages_wait_in_their_order_and_no_members_flood_costs_another_ones(
+    queue: ParticipationQueue,
+) -> None:
+    first, second = message(2), message(2)
+    assert queue.defer("b", first)
+    flood = [message(3 + number) for number in range(3 * MAX_EARLY)]
+    for early in flood:
+        assert queue.defer("liar", early)
+    assert queue.defer("a", second)
+    part: Any = Part(2, [])
+    assert queue.join(part) == [("b", first), *(("liar", early) for early in flood[-MAX_EARLY:]), ("a", second)]
+    await queue_end(queue, part)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,6 +11,8 @@ import torch
 
 from fednet.federated.config import Federation
 from nodes.retransmission import REPEATED_MESSAGE_BYTES
+from nodes.rounds.participation import MAX_EARLY
+from protocol.machines.machine import MAX_EVENTS, MAX_HEARD
 from protocol.messages import KINDS, Message
 from protocol.messages.election import AcceptedVote, LeaderAnnouncement, Prepare, Promise, RecordRequest
 from protocol.messages.round_values import BlobRef, ContributionRef, RoundPlanMessage
@@ -256,5 +259,41 @@ def test_records_that_a_peer_requests_again_and_again_it_gets_up_to_its_budget(
             assert told[inbox("b")] - before <= most
         assert leader.node.faults["b"] > 0
         assert not leader.node._ends
+
+    tell(story)
+
+
+def test_what_a_member_says_again_and_again_in_rounds_takes_bounded_memory(tell: Tell, make_group: MakeGroup) -> None:
+    """Of an attempt under way, of a later one and of none, to a member and to the leader."""
+
+    async def story(cluster: Any) -> None:
+        group = make_group(cluster)
+        await group.start()
+        await group.run_rounds()
+        leader = group.members[group.leader()]
+        member = next(each for name, each in group.members.items() if name not in {LIAR, leader.node.name})
+        group.members["a"].participant.before = lambda _task: flood()
+
+        def flood() -> None:
+            now = member.service._participation.current.opened
+            for attempt in (now.attempt, now.attempt + 1, 1):
+                fields = {"model": "walk", "number": now.number, "term": now.term, "attempt": attempt}
+                offer = MESSAGE["contribution_available"](**fields, opening="0" * 64, contribution=CONTRIBUTION)
+                proof = {"advertiser": "b", "first": ADVERTISEMENT, "second": ADVERTISEMENT}
+                for message in (offer, MESSAGE["equivocation"](**fields, **proof)):
+                    for _ in range(3 * MAX_EVENTS // 2):
+                        for each in (leader, member):
+                            each.service._receive(LIAR, message)
+
+        asking = asyncio.ensure_future(group.run_rounds("flooded", quorum=2))
+        await group.settle(10)
+        for each in (leader, member):
+            machine = each.service._participation.current.machine
+            assert sum(getattr(entry.event, "sender", "") == LIAR for entry in machine.log) <= MAX_HEARD
+            assert len(each.service._participation._early.get(LIAR, ())) <= MAX_EARLY
+        assert len(leader.service._leading._machine.log) <= MAX_HEARD
+        group.crash(LIAR)
+        assert len(await asking) == 1
+        assert not any(each.node._ends for each in group.members.values())
 
     tell(story)

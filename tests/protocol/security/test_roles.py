@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from protocol import codec
-from protocol.messages import KINDS, Hello, Message, PeerInfo
-from protocol.security.key_roles import KeyRole, Right, may_hear
+from protocol.messages import KINDS, Hello, Message, PeerInfo, RetransmitRequest
+from protocol.security.key_roles import RIGHTS, KeyRole, Right, may_hear
 from protocol.security.keys import PrivateKeys, PublicKeys
 from protocol.security.roles import KINDS_OF_RIGHTS, KINDS_OF_ROLES, refusal
 from protocol.topics import KINDS_BY_TOPIC
@@ -105,3 +105,12 @@ def test_queries_rounds_and_exchanges_are_heard_by_clients_alone(role: KeyRole) 
     for topic in (b"queries/", b"rounds/", b"exchange/", b"other/"):
         assert not may_hear(keys(role), topic)
         assert may_hear(keys("client"), topic)
+
+
+@pytest.mark.parametrize("role", ["client", "guest", "monitor"])
+@pytest.mark.parametrize("topic", ["queries/", "rounds/", "exchange/", "presence/", "progress/", "to/bob/", "other/"])
+def test_whoever_may_not_hear_a_topic_may_not_request_it_again(role: KeyRole, topic: str) -> None:
+    request = RetransmitRequest(topic=topic, first=1, last=2, incarnation=1)
+    assert bool(refusal(keys(role, *RIGHTS if role == "guest" else ()), request)) is not may_hear(
+        keys(role), topic.encode()
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from fednet.federated.config import Federation as Rule
 from fednet.federated.state import digest
 from fednet.methods.common.json_tensor import from_json_tensor
 from fednet.methods.private_gan.messages import CLASSIFIER, GAN, TRAIN, PrivateGanCapabilities
-from fednet.privacy.accounting import Expense, epsilon
+from fednet.privacy.accounting import Expense, Spent, epsilon
 from fednet.privacy.ledger import PrivacyLedger
 
 DELTA = 1e-5
@@ -180,9 +180,27 @@ def test_the_ledger_is_written_before_the_first_step(federation: Make) -> None:
     assert progress.steps == [3, 3, 3]
 
 
+def test_nobody_has_a_site_look_further_ahead_than_all_its_rounds(
+    federation: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The epsilon of a hundred thousand steps takes seconds by PRV, of each number anew."""
+    looked: list[int] = []
+
+    def spent_on(expenses: Sequence[Expense], delta: float) -> Spent:
+        looked.append(sum(expense.steps for expense in expenses))
+        return Spent(1.0, 1.0, delta)
+
+    monkeypatch.setattr("fednet.methods.private_gan.privacy_guard.spent", spent_on)
+    site = federation(rounds=7).sites["a1"]
+    for name in ("ahead", "rounds"):
+        told = from_json_tensor(site.answer(Question("status", {}, {name: 1_000_000}))["status"])
+        assert {"ahead": told["privacy"]["ahead"], "rounds": told["rounds"]}[name] == 7
+    assert max(looked) == 7 * 3
+
+
 def test_training_stops_before_the_step_that_would_exceed_the_budget(federation: Make) -> None:
     budget = epsilon([Expense(0.2, 1.0, 5)], DELTA) + 1e-6  # five steps: one round, and two thirds of another
-    made = federation(privacy={"seeded": True, "budget": budget})
+    made = federation(privacy={"seeded": True, "budget": budget}, rounds=9)
     site = made.sites["a1"]
     assert from_json_tensor(site.answer(Question("status", {}, {"rounds": 9}))["status"])["rounds"] == 2
     steps = [site.contribute(task(n), site.initial_state(GAN), NullProgress()).values["steps"] for n in (1, 2)]
@@ -192,7 +210,7 @@ def test_training_stops_before_the_step_that_would_exceed_the_budget(federation:
         site.contribute(task(3), site.initial_state(GAN), NullProgress())
     assert digest(site.initial_state(GAN)) == before
     assert ledger(made).spent(DELTA).rdp <= budget
-    restarted = federation(privacy={"seeded": True, "budget": budget}).sites["a1"]
+    restarted = federation(privacy={"seeded": True, "budget": budget}, rounds=9).sites["a1"]
     with pytest.raises(PrivacyError, match="budget is spent"):
         restarted.contribute(task(4), site.initial_state(GAN), NullProgress())
 
