@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from fednet.privacy.disclosures import SUFFIX
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 PRIVATE = """\
@@ -123,8 +125,9 @@ def results(run: Path) -> dict[str, Any]:
 
 
 def entries(run: Path) -> dict[str, Counter[str]]:
-    """How often each work stands in each site's privacy ledger."""
-    books = {path.stem: json.loads(path.read_text())["entries"] for path in sorted(run.glob("privacy/*.json"))}
+    """How often each work stands in each site's privacy ledger; disclosures are another one."""
+    ledgers = (path for path in sorted(run.glob("privacy/*.json")) if not path.name.endswith(SUFFIX))
+    books = {path.stem: json.loads(path.read_text())["entries"] for path in ledgers}
     return {site: Counter(entry["key"] for entry in book) for site, book in books.items()}
 
 
