@@ -1,4 +1,4 @@
-"""The journal of a member's checkpoints, `rounds.json`: an entry, a line of JSON, for each term, vote and outcome.
+"""The journal of a member's checkpoints, `rounds.jsonl`: an entry, a line of JSON, for each term, vote and outcome.
 
 An entry says all that holds from then on, but of the records of rounds only those that are new, so that it costs the
 same however many are kept. Once the appended ones are more bytes than the first, and than `MIN_ROOM`, all are replaced
@@ -19,7 +19,7 @@ from protocol.messages.election import AcceptedVote
 from protocol.messages.round_values import ModelVersions
 from protocol.messages.rounds import RoundCommit
 
-JOURNAL = "rounds.json"
+JOURNAL = "rounds.jsonl"
 
 MIN_ROOM = 1 << 20
 """Bytes of entries that are appended, at least, before they are replaced."""

@@ -45,7 +45,7 @@ Steps = Iterator[CmtiiFindings]
 def run_job(config: CmtiiConfig, network: Network, folder: Path, seed: int, progress: Progress) -> Summary:
     """Does the whole job.
 
-    Leaves in `folder`: summary.json (after every step), metrics.json, journal.json, real.png. A run that is started
+    Leaves in `folder`: summary.json (after every step), metrics.json, journal.jsonl, real.png. A run that is started
     again in its folder goes on where it was.
 
     Args:

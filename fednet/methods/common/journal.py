@@ -17,7 +17,7 @@ from fednet.errors import ModelError
 from fednet.files import LineFile, make_folder, whole_lines
 from fednet.reporting.json_text import to_json
 
-FILE = "journal.json"
+FILE = "journal.jsonl"
 
 T = TypeVar("T")
 
@@ -26,7 +26,7 @@ _LINE = TypeAdapter(tuple[str, Any])
 
 
 class Journal:
-    """Measurements by key, each appended to `journal.json` when it is made.
+    """Measurements by key, each appended to `journal.jsonl` when it is made.
 
     Args:
         folder: of the run.

@@ -61,7 +61,7 @@ def run_job(config: FedBaganConfig, network: Network, folder: Path, seed: int, p
 
     Leaves in `folder`: summary.json (after every stretch of rounds), metrics.json, samples/ with grids and an animated
     GIF, checkpoints/ with the generator after every stretch and the best one, models/generator/ with the best one as a
-    folder for torch and safetensors, journal.json. A run that is started again in its folder goes on where it was.
+    folder for torch and safetensors, journal.jsonl. A run that is started again in its folder goes on where it was.
 
     Args:
         config: rounds and measures.

@@ -59,7 +59,7 @@ JOINT_PICTURES = 100
 def run_job(config: NoveltyConfig, network: Network, folder: Path, seed: int, progress: Progress) -> Summary:
     """Does the whole job.
 
-    Leaves in `folder`: summary.json (after every step), metrics.json, figures/, journal.json and TensorBoard events.
+    Leaves in `folder`: summary.json (after every step), metrics.json, figures/, journal.jsonl and TensorBoard events.
     A run that is started again in its folder goes on where it was.
 
     Args:

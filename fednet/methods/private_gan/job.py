@@ -51,7 +51,7 @@ def run_job(config: PrivateGanConfig, network: Network, folder: Path, seed: int,
     """Does the whole job.
 
     Leaves in `folder`: summary.json (after every grid), metrics.json, samples/ with grids and an animated GIF,
-    journal.json. A run that is started again in its folder goes on where it was.
+    journal.jsonl. A run that is started again in its folder goes on where it was.
 
     Args:
         config: rounds, privacy and measures.

@@ -29,7 +29,7 @@ class _Step:
 def run_job(config: RegressionConfig, network: Network, folder: Path, seed: int, progress: Progress) -> Summary:  # noqa: ARG001 - the shape
     """Does the whole job.
 
-    Leaves in `folder`: summary.json (after every round), metrics.json and journal.json. A run that is started again in
+    Leaves in `folder`: summary.json (after every round), metrics.json and journal.jsonl. A run that is started again in
     its folder goes on where it was.
 
     Args:

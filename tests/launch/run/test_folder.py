@@ -38,8 +38,8 @@ def test_an_earlier_runs_results_go_and_its_checkpoints_stay(tmp_path: Any) -> N
 def test_a_journal_and_the_closed_rounds_stay_or_go_together(tmp_path: Any, then: Any, stay: Any) -> None:
     folder = tmp_path / "x"
     remembered = [
-        folder / "journal.json",
-        folder / "checkpoints" / "a1-rounds-0123" / "rounds.json",
+        folder / "journal.jsonl",
+        folder / "checkpoints" / "a1-rounds-0123" / "rounds.jsonl",
         folder / "sites" / "a1" / "words.safetensors",
     ]
     with locked_folder(folder, "name: x\nseed: 1\nbus: {transport: ipc}\n"):
@@ -56,15 +56,15 @@ def test_a_run_is_known_by_its_configuration_and_its_data(tmp_path: Path) -> Non
     folder, config = tmp_path / "x", "name: x\nseed: 1\n"
     assert differences(folder, config, "one") == ""
     with locked_folder(folder, config, data="one"):
-        (folder / "journal.json").write_text("{}")
+        (folder / "journal.jsonl").write_text("{}")
     assert differences(folder, config, "one") == ""
     assert differences(folder, "name: x\nseed: 2\n", "one") == "other values of seed"
     assert differences(folder, config, "two") == "other data: files have been added, removed or changed"
     with pytest.raises(ConfigError, match="other data"), locked_folder(folder, config, data="two", resume=True):
         pass
-    assert (folder / "journal.json").exists()
+    assert (folder / "journal.jsonl").exists()
     with locked_folder(folder, config, data="two"):
-        assert not (folder / "journal.json").exists(), "what was measured on other data is stale"
+        assert not (folder / "journal.jsonl").exists(), "what was measured on other data is stale"
 
 
 def test_names_of_one_slug_do_not_share_a_folder(tmp_path: Path) -> None:
@@ -127,14 +127,14 @@ def test_a_guest_takes_over_what_a_guest_like_it_has_left(tmp_path: Path) -> Non
     folder = joined_folder(tmp_path / "x", "seed: 1\n")
     (folder / "checkpoints" / "a1-rounds-0123").mkdir(parents=True)
     assert guest_folder(folder, "seed: 1\n", "one") == (folder, "")
-    (folder / "journal.json").touch()
+    (folder / "journal.jsonl").touch()
     assert guest_folder(folder, "seed: 1\n", "one")[1] == ""
-    assert (folder / "journal.json").exists()
+    assert (folder / "journal.jsonl").exists()
     assert guest_folder(folder, "seed: 1\n", "two")[1].startswith("other data")
-    assert not (folder / "journal.json").exists()
-    (folder / "journal.json").touch()
+    assert not (folder / "journal.jsonl").exists()
+    (folder / "journal.jsonl").touch()
     assert guest_folder(folder, "seed: 2\n", "two")[1] == "other values of seed"
-    assert not (folder / "journal.json").exists()
+    assert not (folder / "journal.jsonl").exists()
     assert (folder / "checkpoints" / "a1-rounds-0123").exists(), "the clients beside it go on"
 
 
@@ -145,10 +145,10 @@ def test_resuming_takes_over_what_the_run_remembers(tmp_path: Any) -> None:
     folder = tmp_path / "x"
     with locked_folder(folder, RUN):
         (folder / "samples").mkdir()
-        for name in ("journal.json", "samples/round-0001.png", "metrics.json"):
+        for name in ("journal.jsonl", "samples/round-0001.png", "metrics.json"):
             (folder / name).touch()
     with locked_folder(folder, RUN.replace("ipc", "tcp"), resume=True):
-        assert (folder / "journal.json").exists()
+        assert (folder / "journal.jsonl").exists()
         assert (folder / "samples" / "round-0001.png").exists()
         assert not (folder / "metrics.json").exists()
 
@@ -162,12 +162,12 @@ def test_resuming_never_begins_anew(tmp_path: Any) -> None:
         pass
     assert not folder.exists()
     with locked_folder(folder, RUN):
-        (folder / "journal.json").touch()
+        (folder / "journal.jsonl").touch()
     other = RUN.replace("seed: 1", "seed: 2") + "rounds: 3\n"
     with pytest.raises(ConfigError, match="other values of rounds, seed"), locked_folder(folder, other, resume=True):
         pass
     assert (folder / "config.yaml").read_text() == RUN
-    assert (folder / "journal.json").exists()
+    assert (folder / "journal.jsonl").exists()
 
 
 @pytest.mark.parametrize("resume", [False, True])

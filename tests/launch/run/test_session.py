@@ -204,7 +204,7 @@ def test_where_pictures_were_replaced_a_launch_under_the_old_name_begins_anew(
     supervised: Any, tmp_path: Path, console: Console, method: str, replaced: str
 ) -> None:
     """What was remembered of the earlier pictures was reported again: the journal's measures, the rounds' ends."""
-    remembered = ("journal.json", "samples/round-0001.png", "checkpoints/a-rounds-0123/model.safetensors")
+    remembered = ("journal.jsonl", "samples/round-0001.png", "checkpoints/a-rounds-0123/model.safetensors")
     for folder in ("a", "b", "held-out"):
         for name in ("ant", "bee"):
             (tmp_path / folder / name).mkdir(parents=True)

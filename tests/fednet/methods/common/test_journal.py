@@ -57,7 +57,7 @@ def test_an_entry_of_another_type_is_named(tmp_path: Path) -> None:
 
 
 def test_an_entry_costs_its_own_bytes_however_many_there_are(tmp_path: Path) -> None:
-    journal, path = Journal(tmp_path), tmp_path / "journal.json"
+    journal, path = Journal(tmp_path), tmp_path / "journal.jsonl"
     journal.once("key-000", int, lambda: 3)
     line = path.read_bytes()
     for number in range(1, 100):
@@ -69,7 +69,7 @@ def test_an_entry_costs_its_own_bytes_however_many_there_are(tmp_path: Path) -> 
 def test_what_a_kill_has_left_of_the_last_entry_is_measured_again(tmp_path: Path) -> None:
     for key, value in (("first", 1), ("last", 2)):
         Journal(tmp_path).once(key, int, lambda value=value: value)  # type: ignore[misc]
-    path = tmp_path / "journal.json"
+    path = tmp_path / "journal.jsonl"
     whole = path.read_bytes()
     for end in range(whole.index(b"\n") + 1, len(whole)):
         path.write_bytes(whole[:end])
@@ -81,12 +81,12 @@ def test_what_a_kill_has_left_of_the_last_entry_is_measured_again(tmp_path: Path
 
 @pytest.mark.parametrize("content", ['{\n  "key": 3\n}\n', "[3, 3]\n", "\n"])
 def test_a_journal_of_another_version_is_refused(tmp_path: Path, content: str) -> None:
-    (tmp_path / "journal.json").write_text(content)
-    with pytest.raises(ModelError, match=r"journal\.json is not of this version"):
+    (tmp_path / "journal.jsonl").write_text(content)
+    with pytest.raises(ModelError, match=r"journal\.jsonl is not of this version"):
         Journal(tmp_path)
 
 
 def test_a_value_without_json_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
         Journal(tmp_path).once("key", object, object)
-    assert not (tmp_path / "journal.json").exists()
+    assert not (tmp_path / "journal.jsonl").exists()

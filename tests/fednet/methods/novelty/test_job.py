@@ -127,7 +127,7 @@ def test_steps_that_the_sites_cannot_take_are_refused_before_any_is(job: Any, tm
     ):
         with pytest.raises(DataError, match=message):
             job(tmp_path / "run", **flow)
-    assert not (tmp_path / "run" / "journal.json").exists()
+    assert not (tmp_path / "run" / "journal.jsonl").exists()
 
 
 def test_too_few_pictures_to_calibrate_with_are_found_early(
@@ -155,7 +155,7 @@ def test_what_sites_would_refuse_to_answer_is_found_before_hours_of_work(
     cluster = make_cluster(config)
     with pytest.raises(DataError, match=message):
         novelty_job.run_job(config, cluster.network, tmp_path, 0, NullProgress())
-    assert not (tmp_path / "journal.json").exists()
+    assert not (tmp_path / "journal.jsonl").exists()
 
 
 def test_without_pictures_the_sites_measure_on_what_they_hold_out(

@@ -61,7 +61,7 @@ def test_a_step_size_at_which_all_diverge_is_named(tmp_path: Path) -> None:
 
 
 def test_predictions_that_are_not_finite_are_kept_and_shown(tmp_path: Path) -> None:
-    """They ended the run with "cannot write journal.json as JSON: Out of range float values"."""
+    """They ended the run with "cannot write journal.jsonl as JSON: Out of range float values"."""
     config = RegressionConfig(rounds=1)
     sites, bus = network(tmp_path, config)
     sites["a1"].handlers = lambda: {"predict": lambda _: {"y": torch.tensor([[torch.inf]])}}  # type: ignore[method-assign]
