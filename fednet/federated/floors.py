@@ -14,7 +14,7 @@ from typing import Protocol, runtime_checkable
 
 from pydantic import BaseModel
 
-from fednet.federated.config import Federation, Secure
+from fednet.federated.config import Federation, Secure, ServerConfig
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,17 @@ class Floor:
             nobody's outweighs the others' noise, and the clip of a secure sum is exactly this site's, since a lower one
             would cut the noise off.
         audit: fraction of the chunks of others' shares that this site reduces again.
+        participation: least fraction of the live peers that is sampled for a secure round. Sums of other contributors
+            to nearly the same state would together tell single contributions.
+        servers: optimisers of secure rounds; None: any. Another one may keep the state as it is.
     """
 
     secure: Secure | None = None
     quorum: int = 1
     shares_noise: bool = False
     audit: float = 0.0
+    participation: float = 0.0
+    servers: tuple[ServerConfig, ...] | None = None
 
     @classmethod
     def of(cls, *federations: Federation) -> Floor:
@@ -46,7 +51,8 @@ class Floor:
         thresholds = [each.threshold for each in secures]
         least = None if None in thresholds else min(filter(None, thresholds))
         secure = Secure(clip=max(each.clip for each in secures), threshold=least)
-        return cls(secure, quorum, audit=audit)
+        participation, servers = min(each.participation for each in federations), [each.server for each in federations]
+        return cls(secure, quorum, audit=audit, participation=participation, servers=tuple(servers))
 
     def undercut_by(self, federation: Federation, usual_threshold: int) -> str | None:
         """How a plan is laxer than this site's configuration, in one sentence; None if it is not.
@@ -61,6 +67,10 @@ class Floor:
             return None
         if federation.secure is None:
             return "rounds without `secure` were asked for, and this site contributes behind a secure sum only"
+        if (asked := federation.participation) < self.participation:
+            return f"a participation of {asked:g} was asked for, and this site's is {self.participation:g}"
+        if self.servers is not None and federation.server not in self.servers:
+            return f"another server optimiser ({federation.server.kind}) was asked for than this site's"
         return self._sum_undercut_by(federation.secure, self.secure, usual_threshold)
 
     def _sum_undercut_by(self, asked: Secure, own: Secure, usual_threshold: int) -> str | None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
-from fednet.federated.config import Federation, Secure
+from fednet.federated.config import Federation, Momentum, Replace, Secure
 from fednet.federated.floors import Floor, floor_of
 from fednet.methods.fedbagan.config import FedBaganConfig
 from fednet.methods.private_gan.config import PrivateGanConfig
 
 USUAL = 7
 """The usual threshold of ten contributors."""
+
+AVERAGING = Floor(Secure(), audit=1 / 16, participation=1.0, servers=(Replace(),))
+"""Of a site whose own plans average behind a secure sum."""
 
 
 def federation(**settings: Any) -> Federation:
@@ -42,6 +46,16 @@ def test_a_plan_may_be_as_strict_or_stricter(own: dict[str, Any], asked: dict[st
         ({"secure": {}}, {}, "behind a secure sum only"),
         ({"secure": {"clip": 4.0}}, {"secure": {"clip": 64.0}}, "clip 64 was asked for, and this site's is 4"),
         ({"secure": {}}, {"secure": {"threshold": 6}}, "threshold 6 was asked for, and this site's is 7"),
+        (
+            {"secure": {}},
+            {"secure": {}, "participation": 0.8},
+            "participation of 0.8 was asked for, and this site's is 1",
+        ),
+        (
+            {"secure": {}, "server": {"kind": "momentum"}},
+            {"secure": {}, "server": {"kind": "momentum", "rate": 1e-7}},
+            "another server optimiser (momentum) was asked for",
+        ),
         ({"secure": {"threshold": 9}}, {"secure": {}}, "threshold 7 was asked for, and this site's is 9"),
     ],
 )
@@ -53,9 +67,10 @@ def test_a_laxer_plan_is_told_in_one_sentence(own: dict[str, Any], asked: dict[s
 
 def test_a_floor_is_what_all_of_a_methods_own_plans_meet() -> None:
     one = federation(secure={"clip": 1.0, "threshold": 5}, quorum=4)
-    other = federation(secure={"clip": 64.0}, quorum=2)
-    assert Floor.of(one, other) == Floor(Secure(clip=64.0), 2, audit=1 / 16)
-    assert Floor.of(one) == Floor(Secure(clip=1.0, threshold=5), 4, audit=1 / 16)
+    other = federation(secure={"clip": 64.0}, quorum=2, participation=0.5, server={"kind": "momentum"})
+    both = Floor(Secure(clip=64.0), 2, audit=1 / 16, participation=0.5, servers=(Replace(), Momentum()))
+    assert Floor.of(one, other) == both
+    assert Floor.of(one) == replace(AVERAGING, secure=Secure(clip=1.0, threshold=5), quorum=4)
     assert Floor.of() == Floor()
 
 
@@ -73,7 +88,7 @@ def test_it_is_found_wherever_a_method_keeps_a_federation() -> None:
         deep: Deep
 
     settings = Settings(rounds=1, deep=Deep(federation=federation(secure={}, quorum=3)))
-    assert floor_of(settings) == Floor(Secure(), 3, audit=1 / 16)
+    assert floor_of(settings) == replace(AVERAGING, quorum=3)
 
 
 def test_a_methods_own_plans_pass_at_its_sites() -> None:
@@ -95,5 +110,5 @@ def test_where_contributions_carry_noise_no_plan_clips_it_off() -> None:
 
 def test_at_client_level_all_count_the_same() -> None:
     client = {"privacy": {"level": "client"}, "share": {"weight": "equal"}, "federation": {"secure": {}, "quorum": 5}}
-    assert floor_of(PrivateGanConfig.model_validate(client)) == Floor(Secure(), 5, shares_noise=True, audit=1 / 16)
+    assert floor_of(PrivateGanConfig.model_validate(client)) == replace(AVERAGING, quorum=5, shares_noise=True)
     assert not floor_of(PrivateGanConfig()).shares_noise
