@@ -117,7 +117,8 @@ class DiskStorage(WritableStorage):
         os.fsync(self._file)
         try:
             temporary.unlink(missing_ok=True)  # of a process of this number that was killed
-            os.link(f"/proc/self/fd/{self._file}", temporary, follow_symlinks=True)
+            # An absolute path needs no folder; without one Python calls link(2), which would name the symbolic link.
+            os.link(f"/proc/self/fd/{self._file}", temporary, src_dir_fd=self._file, follow_symlinks=True)
             temporary.replace(path)
             flush_folder(path.parent)
         except OSError:

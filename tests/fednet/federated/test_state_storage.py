@@ -56,6 +56,15 @@ def test_what_is_written_is_read_and_kept(tmp_path: Path, on_disk: bool) -> None
     assert {path.stat().st_mode & 0o777 for path in (tmp_path / "states").iterdir()} == {0o600}
 
 
+def test_a_file_on_the_disk_is_named_and_not_copied(tmp_path: Path) -> None:
+    storage = filled(tmp_path)
+    assert isinstance(storage, DiskStorage)
+    storage.keep(tmp_path / "one")
+    storage.keep(tmp_path / "two")
+    files = [os.fstat(storage._file), (tmp_path / "one").stat(), (tmp_path / "two").stat()]
+    assert len({file.st_ino for file in files}) == 1
+
+
 def test_what_nobody_keeps_is_gone_with_its_last_reader(tmp_path: Path) -> None:
     storage = filled(tmp_path)
     data = storage.data
