@@ -72,8 +72,8 @@ METHODS = {
 }
 """By method: what is launched, the name of its run, and what is set."""
 
-UNSTEADY = frozenset({"seconds", "leader", "answer_ms"})
-"""Keys of numbers that tell of time and of the duty to lead."""
+UNSTEADY = frozenset({"seconds", "leader", "answer_ms", "disclosed"})
+"""Keys of what tells of time, of the duty to lead, and of what a site had disclosed before it was started (again)."""
 
 
 @pytest.fixture(scope="module")
