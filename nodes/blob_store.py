@@ -122,7 +122,9 @@ class BlobStore:
         size: int,
         holders: Sequence[str],
         indices: Sequence[int] | None = None,
+        *,
         window: int = WINDOW,
+        tree: HashTree | None = None,
     ) -> BlobStream:
         """The chunks of the data under a key, from its holders, each checked against the key when it arrives.
 
@@ -132,6 +134,7 @@ class BlobStore:
             holders: names of peers that have it, in the order in which to ask them.
             indices: of the chunks to fetch, ascending; None for all.
             window: bytes that are requested or wait to be taken, at most; two chunks are always allowed.
+            tree: its hash tree, where it is known; else its leaves are fetched first.
 
         Returns:
             Its chunks; taking one raises `BlobUnavailable` when every holder lacks it, is lost or has sent other
@@ -150,7 +153,7 @@ class BlobStore:
             request=partial(self._ask, key, leaves_size(size) + size),
             ended=lambda stream: self._streams.pop(stream, None),
             convict=partial(self._convict, key),
-            patience=self._node.spec.timing.repair, indices=indices, window=window,
+            patience=self._node.spec.timing.repair, indices=indices, window=window, tree=tree,
         )  # fmt: skip
         self._streams[stream] = None
         stream.start(self._node.presence.linked(), self._absent(stream.holders))

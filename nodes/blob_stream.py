@@ -1,9 +1,9 @@
 """One blob, or some of its chunks, on the way from its holders: verified one by one, handed out in order, forgotten.
 
-The leaves of its hash tree come first and are checked against the key. Every chunk is checked against its leaf when it
-arrives, so a holder that sends other bytes is found out at once, named, and another one asked. The reader takes the
-chunks in order, and no more are requested than it has room for (`protocol.chunks` decides which is requested of whom):
-a reader that waits holds its window and no more. Knows nothing of what the bytes mean.
+The leaves of its hash tree come first, unless they are known, and are checked against the key. Every chunk is checked
+against its leaf when it arrives, so a holder that sends other bytes is found out at once, named, and another one asked.
+The reader takes the chunks in order, and no more are requested than it has room for (`protocol.chunks` decides which is
+requested of whom): a reader that waits holds its window and no more. Knows nothing of what the bytes mean.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ class BlobStream:
         patience: seconds of silence before the first repetition.
         indices: of the chunks to fetch, ascending; None for all.
         window: bytes that are requested or wait for the reader, at most; two chunks are always allowed.
+        tree: the blob's hash tree; None fetches it.
 
     Attributes:
         tree: the blob's hash tree, once it is known.
@@ -56,13 +57,14 @@ class BlobStream:
         patience: float,
         indices: Sequence[int] | None = None,
         window: int = WINDOW,
+        tree: HashTree | None = None,
     ) -> None:
         self.key, self.size, self.holders = key, size, tuple(dict.fromkeys(holders))
-        self.tree: HashTree | None = None
+        self.tree = tree
         self._indices = range(chunk_count(size)) if indices is None else indices
         self._request, self._ended, self._convict = request, ended, convict
         self._head, self._taken, self._over = leaves_size(size), 0, False
-        ranges = {0: self._head}
+        ranges = {} if tree else {0: self._head}
         ranges.update((self._head + index * CHUNK, chunk_size(size, index)) for index in self._indices)
         self._fetch = BlobFetch(ranges, self.holders, now(), window=max(2, window // CHUNK), patience=patience)
         self._early: dict[int, tuple[str, memoryview]] = {}  # chunks that came before the leaves

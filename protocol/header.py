@@ -18,7 +18,7 @@ from protocol.frames import Buffer
 from protocol.limits import Limits
 from protocol.topics import is_name
 
-VERSION = 7
+VERSION = 8
 """The version of the wire; all nodes of a run have the same."""
 
 _SENDER_ENDS = 256  # bytes, within which every valid header names its sender

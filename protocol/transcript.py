@@ -20,12 +20,15 @@ import msgpack
 from protocol.messages.base import Message, WireValue
 from protocol.messages.rounds import RoundOpen
 
+UNSIGNED = {"signature", "leaves"}
+"""Fields of a message that its statement does not cover: the digest of a blob confirms its leaves."""
+
 _OPENING = b"fednet opening 6"
 _TRANSCRIPT = b"fednet transcript 6"
 
 
 def statement(run: str, message: Message) -> bytes:
-    """The bytes that the author of a message signs: its run, its kind and every field but the signature."""
+    """The bytes that the author of a message signs: its run, its kind and every field that is signed."""
     return _joined(run.encode(), message.kind.encode(), canonical(message))
 
 
@@ -53,24 +56,25 @@ def transcript(run: str, opening: str, advertised: Mapping[str, Message]) -> str
 
 def canonical(value: WireValue) -> bytes:
     """One sequence of bytes for the fields of a value, whatever the order in which its maps were built."""
-    return canonical_map(value.model_dump(exclude={"signature"}))
+    return canonical_map(value.model_dump(exclude=UNSIGNED))
 
 
-def canonical_map(values: Mapping[str, Any]) -> bytes:
+def canonical_map(values: dict[str, Any]) -> bytes:
     """The same for a map of plain values."""
     packed: bytes = msgpack.packb(_sorted(values))
     return packed
 
 
 def is_same(one: WireValue, other: WireValue) -> bool:
-    """Whether two values say the same but for their signatures; NaN is the same as NaN."""
+    """Whether two values say the same but for what is not signed; NaN is the same as NaN."""
     return canonical(one) == canonical(other)
 
 
 def _sorted(value: Any) -> Any:
-    if isinstance(value, Mapping):
+    kind = type(value)
+    if kind is dict:
         return [[key, _sorted(value[key])] for key in sorted(value)]
-    if isinstance(value, list | tuple):
+    if kind is tuple or kind is list:
         return [_sorted(each) for each in value]
     return value
 

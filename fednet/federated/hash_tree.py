@@ -49,6 +49,12 @@ class HashTree:
             size += len(chunk)
         return cls(size, b"".join(leaves))
 
+    @classmethod
+    def confirmed(cls, root: str, size: int, leaves: bytes) -> HashTree | None:
+        """The tree of a file of which only root and size are certain; None unless these are its leaves."""
+        tree = cls(size, leaves)
+        return tree if tree.root == root else None
+
     @cached_property
     def root(self) -> str:
         """64 lower-case hexadecimal digits: the name of the file."""

@@ -59,9 +59,15 @@ from protocol.machines.participant_values import (
     Stage,
     VotePersisted,
 )
-from protocol.machines.statements import AttemptStatements
 from protocol.messages.round_values import ContributionRef
-from protocol.messages.rounds import FalseShard, RoundClose, RoundMessage, RoundOpen, ShardReduced
+from protocol.messages.rounds import (
+    ContributionAvailable,
+    FalseShard,
+    RoundClose,
+    RoundMessage,
+    RoundOpen,
+    ShardReduced,
+)
 
 log = logging.getLogger(__name__)
 
@@ -88,10 +94,11 @@ class RoundPart:
         self.machine = RoundParticipant(
             context.name, opened, leader, context.signatory, self._federation.quorum, is_secure=is_secure
         )
-        self._statements = AttemptStatements(context.signatory, opened, leader)  # not for the machine's story
+        self._statements = self.machine.statements.checked_by(context.signatory)  # not for the machine's story
         loop = asyncio.get_running_loop()
         self._over: asyncio.Future[None] = loop.create_future()
         self._shards: dict[str, asyncio.Future[ShardReduced]] = {name: loop.create_future() for name in opened.members}
+        self._leaves = dict[str, bytes]()  # of contributions, as their contributors tell them
         self._tasks = list[asyncio.Task[None]]()
         self._heard = Counter[str]()
         self._timer: asyncio.TimerHandle | None = None
@@ -136,6 +143,8 @@ class RoundPart:
             return
         if isinstance(message, ShardReduced):
             self._shard_reduced(sender, message)
+        elif isinstance(message, ContributionAvailable):
+            self._leaves[sender] = message.leaves
         self._feed(Heard(sender, message))
         if self._secure_sum is not None and sender in self.machine.holders:
             self._secure_sum.receive(sender, message)
@@ -254,7 +263,7 @@ class RoundPart:
     async def _contribute(self) -> None:
         opened, context = self.opened, self._context
         try:
-            self._feed(ContributionMade(await self._contribution()))
+            self._feed(await self._contribution())
         except (InvalidUpdate, ValidationError) as error:
             self._feed(ContributionInvalid(str(error)))
         except MethodError as error:
@@ -263,7 +272,7 @@ class RoundPart:
             log.exception("round %d of %s", opened.number, opened.model)
             self._feed(ContributionDeclined(f"{type(error).__name__} while contributing; see {context.name}'s log"))
 
-    async def _contribution(self) -> ContributionRef:
+    async def _contribution(self) -> ContributionMade:
         context, base, reduction = self._context, self._base, self._reduction
         assert reduction is not None  # noqa: S101 - made with the base
         usual = default_threshold(len(self.opened.contributors))
@@ -273,8 +282,10 @@ class RoundPart:
         update, packed = local.update, local.packed
         if self._secure_sum is not None:
             packed = await self._secure_sum.masked(update, model_tensors(base.state))
-        blob = reduction.contribute(packed)
-        return ContributionRef(weight=update.weight, blobs=(blob,), values=dict(update.values))
+        blob, leaves = reduction.contribute(packed)
+        return ContributionMade(
+            ContributionRef(weight=update.weight, blobs=(blob,), values=dict(update.values)), leaves
+        )
 
     async def _update(self, base: Checkpoint) -> LocalUpdate:
         """Our contribution to this very round; work that was begun for an earlier one is carried over."""
@@ -310,7 +321,8 @@ class RoundPart:
         reduction = self._reduction
         assert reduction is not None  # noqa: S101 - made with the base
         rule = self._federation.rule if self._secure_sum is None else None
-        self._closed = ClosedContributions(rule, close.contributions, self._statements.agreed(close))
+        agreed = self._statements.agreed(close)
+        self._closed = ClosedContributions(rule, close.contributions, agreed, self._leaves)
         packed = await reduction.run(self._closed)
         if self._secure_sum is not None:
             packed = await self._secure_sum.unmasked(packed, close.contributions, model_tensors(base.state))

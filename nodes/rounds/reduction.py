@@ -32,7 +32,7 @@ from nodes.errors import BlobUnavailable
 from nodes.rounds.context import RoundContext
 from nodes.rounds.reduction_values import ClosedContributions, MemberUnavailable, ShardDiffers
 from protocol.machines.statements import AttemptStatements
-from protocol.messages.round_values import BlobRef, ContributionRef
+from protocol.messages.round_values import MAX_LEAVES, BlobRef
 from protocol.messages.rounds import FalseShard, RoundOpen, ShardReduced
 
 WINDOW = 32 << 20
@@ -83,11 +83,11 @@ class RoundReduction:
         self._own: PackedState | None = None
         self._contribution, self._result = list[str](), list[str]()  # keys of what is served
 
-    def contribute(self, packed: PackedState) -> BlobRef:
-        """Serves our own contribution; returns what it is announced as."""
+    def contribute(self, packed: PackedState) -> tuple[BlobRef, bytes]:
+        """Serves our own contribution; returns what it is announced as, and the leaves that are told with it."""
         self._own = packed
         self._offer(Blob(packed.tree, packed.bytes_at), self._contribution)
-        return BlobRef(digest=packed.tree.root, size=packed.tree.size)
+        return _announced(packed.tree)
 
     def release_contribution(self) -> None:
         """Serves our own contribution no more."""
@@ -187,20 +187,19 @@ class RoundReduction:
             write(index * CHUNK, into)
 
         if reduction.passes == 2:
-            await self._pass(reduction.measure, reduction.names, closed.contributions, indices)
-        await self._pass(reduce, reduction.names, closed.contributions, indices)
+            await self._pass(reduction.measure, closed, indices)
+        await self._pass(reduce, closed, indices)
         return leaves
 
     async def _pass(
         self,
         work: Callable[[int, Sequence[Bytes]], None],
-        names: Sequence[str],
-        contributions: Mapping[str, ContributionRef],
+        closed: ClosedContributions,
         indices: Sequence[int],
     ) -> None:
         """Works on chunks of every contribution, in the order of the file."""
         async with AsyncExitStack() as stack:
-            sources = [await self._source(stack, name, contributions[name], indices, len(names)) for name in names]
+            sources = [await self._source(stack, name, closed, indices) for name in closed.names]
 
             async def take() -> list[Bytes]:
                 return [await source() for source in sources]
@@ -208,17 +207,18 @@ class RoundReduction:
             await self._work_on(indices, take, work)
 
     async def _source(
-        self, stack: AsyncExitStack, name: str, contribution: ContributionRef, indices: Sequence[int], streams: int
+        self, stack: AsyncExitStack, name: str, closed: ClosedContributions, indices: Sequence[int]
     ) -> Take:
         """What gives some chunks of a contribution, one after another."""
         if name == self._context.name and self._own is not None:
             return partial(_read_next, self._own, iter(indices))
-        blobs = contribution.blobs
-        if len(blobs) != 1 or blobs[0].size != self.layout.size:
+        blobs = closed.contributions[name].blobs
+        if [blob.size for blob in blobs] != [self.layout.size]:
             offered = " + ".join(str(blob.size) for blob in blobs)
             raise InvalidChunk(name, f"{offered} bytes were offered, expected {self.layout.size}: use the same model")
-        store, window = self._context.blob_store, WINDOW // streams
-        stream = store.stream(blobs[0].digest, blobs[0].size, [name], indices, window)
+        store, window = self._context.blob_store, WINDOW // len(closed.names)
+        tree = closed.tree(name)
+        stream = store.stream(blobs[0].digest, blobs[0].size, [name], indices, window=window, tree=tree)
         return partial(_take_from, name, (await stack.enter_async_context(stream)).take)
 
     async def _work_on(
@@ -240,10 +240,10 @@ class RoundReduction:
 
     def _announce(self, transcript: str, file: memoryview, leaves: Mapping[int, bytes]) -> None:
         """Tells all that our share is reduced, and serves it; from now on we need no contribution."""
-        shard = None
+        shard, told = None, b""
         if len(self._owners) > 1 and (indices := self._indices(self._context.name)):
-            shard = self._offer_shard(indices, b"".join(leaves[index] for index in indices), file)
-        self._context.publish(self._statements.shard(transcript, shard))
+            shard, told = self._offer_shard(indices, b"".join(leaves[index] for index in indices), file)
+        self._context.publish(self._statements.shard(transcript, shard, told))
 
     async def _fetch_shard(
         self, owner: str, transcript: str, streams: int, storage: WritableStorage, leaves: dict[int, bytes]
@@ -256,7 +256,8 @@ class RoundReduction:
         if shard is None or shard.size != size:
             raise InvalidChunk(owner, f"its share of the aggregate has not {size} bytes: use the same model")
         holders = [name for name in dict.fromkeys((owner, *self._opened.members)) if name != self._context.name]
-        stream = self._context.blob_store.stream(shard.digest, size, holders, window=WINDOW // streams)
+        tree, window = HashTree.confirmed(shard.digest, size, reduced.leaves), WINDOW // streams
+        stream = self._context.blob_store.stream(shard.digest, size, holders, window=window, tree=tree)
 
         def place(index: int, chunk: memoryview) -> None:
             check_chunk(self.layout, index, chunk, owner)
@@ -269,11 +270,11 @@ class RoundReduction:
             leaves[index] = stream.tree.leaf(position)
         self._offer_shard(indices, stream.tree.leaves, storage.data)
 
-    def _offer_shard(self, indices: Sequence[int], leaves: bytes, file: memoryview) -> BlobRef:
-        """Serves some chunks of the result as one blob."""
+    def _offer_shard(self, indices: Sequence[int], leaves: bytes, file: memoryview) -> tuple[BlobRef, bytes]:
+        """Serves some chunks of the result as one blob; returns what it is announced as."""
         tree = HashTree(sum(chunk_size(len(file), index) for index in indices), leaves)
         self._offer(Blob(tree, partial(_read_chunks, file, indices)), self._result)
-        return BlobRef(digest=tree.root, size=tree.size)
+        return _announced(tree)
 
     def _offer(self, blob: Blob, keys: list[str]) -> None:
         self._context.blob_store.keep(blob)
@@ -286,6 +287,11 @@ class RoundReduction:
     def _indices(self, name: str) -> Sequence[int]:
         """The chunks that a member reduces."""
         return range(self._owners.index(name), chunk_count(self.layout.size), len(self._owners))
+
+
+def _announced(tree: HashTree) -> tuple[BlobRef, bytes]:
+    """What names a blob, and its leaves where they are few."""
+    return BlobRef(digest=tree.root, size=tree.size), tree.leaves if len(tree.leaves) <= MAX_LEAVES else b""
 
 
 def _slice(file: memoryview, index: int) -> memoryview:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fednet.federated.chunkwise import ChunkReduction
+from fednet.federated.hash_tree import HashTree
 from fednet.federated.state_file import Layout
 from fednet.rules.contract import RuleSettings
 from nodes.errors import PeerError
@@ -45,11 +46,23 @@ class ClosedContributions:
         rule: how; None adds up masked contributions.
         contributions: of the members that count, by name.
         transcript: over the opening and all of them.
+        leaves: of their hash trees, as their contributors have told them.
     """
 
     rule: RuleSettings | None
     contributions: Mapping[str, ContributionRef]
     transcript: str
+    leaves: Mapping[str, bytes]
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The contributors in the order in which their chunks are combined."""
+        return sorted(self.contributions)
+
+    def tree(self, name: str) -> HashTree | None:
+        """The hash tree of a contribution of one blob, if its contributor has told its leaves."""
+        (blob,) = self.contributions[name].blobs
+        return HashTree.confirmed(blob.digest, blob.size, self.leaves.get(name, b""))
 
     def reduction(self, layout: Layout) -> ChunkReduction:
         """How their chunks are combined.

@@ -155,8 +155,8 @@ class RoundParticipant(Machine[Stage]):
                 self._go(Stage.CONTRIBUTING)
                 if self._me in self.opened.contributors:
                     self._instruct(Contribute())
-            case ContributionMade(contribution):
-                self._offer(contribution)
+            case ContributionMade(contribution, leaves):
+                self._offer(contribution, leaves)
             case ContributionInvalid(reason):
                 self._instruct(Tell(self.leader, self._receipt(self._me, reason)))
             case ContributionDeclined(reason):
@@ -230,9 +230,11 @@ class RoundParticipant(Machine[Stage]):
         self._go(Stage.PERSISTING)
         self._instruct(PersistVote(self.record))
 
-    def _offer(self, contribution: ContributionRef) -> None:
+    def _offer(self, contribution: ContributionRef, leaves: bytes) -> None:
         opening = self.statements.opening
-        offer = round_message(ContributionAvailable, self.opened, opening=opening, contribution=contribution)
+        offer = round_message(
+            ContributionAvailable, self.opened, opening=opening, contribution=contribution, leaves=leaves
+        )
         self._instruct(Publish(self.signatory.signed(offer)))
 
     def _fail(self, reason: str) -> None:

@@ -53,9 +53,10 @@ class BasePrepared(MachineEvent):
 
 @dataclass(frozen=True)
 class ContributionMade(MachineEvent):
-    """This member's contribution is served."""
+    """This member's contribution is served; the leaves of its hash tree are told where they are few."""
 
     contribution: ContributionRef
+    leaves: bytes = b""
 
 
 @dataclass(frozen=True)

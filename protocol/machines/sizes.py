@@ -45,7 +45,7 @@ def plan_objection(plan: RoundPlanMessage) -> str:
 
 def values_objection(values: Mapping[str, float], members: int) -> str:
     """Why what a contributor has measured is too large among so many members; empty if it is not."""
-    size, most = len(canonical_map(values)), max(LEAST_VALUES_BYTES, MAX_VALUES_BYTES // max(1, members))
+    size, most = len(canonical_map(dict(values))), max(LEAST_VALUES_BYTES, MAX_VALUES_BYTES // max(1, members))
     return f"it has values of {size} bytes, and {most} are the most of one of {members} members" if size > most else ""
 
 

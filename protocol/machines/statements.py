@@ -6,6 +6,7 @@ nothing of who waits for what (`protocol.machines.attempt`, `nodes.rounds.part`)
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TypeVar
 
 from protocol.certificates import vote_for
@@ -35,6 +36,13 @@ class AttemptStatements:
     def __init__(self, signatory: Signatory, opened: RoundOpen, leader: str) -> None:
         self.opening = opening_digest(signatory.run, opened)
         self._signatory, self._opened, self._leader = signatory, opened, leader
+        self._agreed: tuple[RoundClose, str] | None = None  # the latest close that was asked about
+
+    def checked_by(self, signatory: Signatory) -> AttemptStatements:
+        """The same, with another signatory of this node."""
+        same = copy(self)
+        same._signatory = signatory  # noqa: SLF001 - of this class
+        return same
 
     def refusal(self, name: str, answer: A) -> str:
         """Why a member's answer to the opening does not count; empty if it does."""
@@ -52,9 +60,10 @@ class AttemptStatements:
             each.signature and not self.refusal(message.advertiser, each) for each in pair
         )
 
-    def shard(self, agreed: str, shard: BlobRef | None) -> ShardReduced:
+    def shard(self, agreed: str, shard: BlobRef | None, leaves: bytes) -> ShardReduced:
         """This member's signed statement that it has reduced its share of the contributions to a transcript."""
-        return self._signatory.signed(round_message(ShardReduced, self._opened, transcript=agreed, shard=shard))
+        reduced = round_message(ShardReduced, self._opened, transcript=agreed, shard=shard, leaves=leaves)
+        return self._signatory.signed(reduced)
 
     def has_reduced(self, name: str, reduced: ShardReduced) -> bool:
         """Whether a member has said so."""
@@ -62,7 +71,9 @@ class AttemptStatements:
 
     def agreed(self, close: RoundClose) -> str:
         """The transcript of a close: the digest over the opening and the contributions that count."""
-        return self.transcript(self.contributions(close))
+        if self._agreed is None or self._agreed[0] is not close:
+            self._agreed = close, self.transcript(self.contributions(close))
+        return self._agreed[1]
 
     def contributions(self, close: RoundClose) -> dict[str, ContributionAvailable]:
         """What every contributor must have said, if a close is true."""

@@ -17,7 +17,7 @@ class GroupKeyGrant(Message):
 
     Attributes:
         epoch: counts the sender's group keys, from 1.
-        key: ChaCha20-Poly1305, `GROUP_KEY_BYTES` bytes.
+        key: AES-256-GCM, `GROUP_KEY_BYTES` bytes.
     """
 
     kind: ClassVar[str] = "group_key_grant"

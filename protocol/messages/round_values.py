@@ -111,6 +111,13 @@ ModelVersions = Annotated[dict[Model, ModelVersion], Field(max_length=MAX_MODELS
 Signatures = Annotated[dict[Name, Signature], Field(max_length=MAX_MEMBERS)]
 
 
+MAX_LEAVES = 16 << 10
+"""Bytes of the leaves that a message tells, at most: of 512 chunks. Those of a larger blob are fetched."""
+
+Leaves = Annotated[bytes, Field(max_length=MAX_LEAVES)]
+"""The leaves of a blob's hash tree, so that nobody has to fetch them, or none. Its digest confirms them."""
+
+
 class ContributionRef(WireValue):
     """The contribution of one participant.
 

@@ -26,6 +26,7 @@ from protocol.messages.round_values import (
     MAX_MODELS,
     BlobRef,
     ContributionRef,
+    Leaves,
     Model,
     Names,
     Reasons,
@@ -187,6 +188,7 @@ class ContributionAvailable(RoundMessage):
     Attributes:
         opening: the digest of the opening that it answers.
         contribution: what it offers.
+        leaves: of its blob.
         signature: of the sender.
     """
 
@@ -195,6 +197,7 @@ class ContributionAvailable(RoundMessage):
 
     opening: Digest
     contribution: ContributionRef
+    leaves: Leaves = b""
     signature: Signature = b""
 
 
@@ -262,6 +265,7 @@ class ShardReduced(RoundMessage):
     Attributes:
         transcript: as in the record: of which contributions.
         shard: these chunks of the result, one after another; None if it has none.
+        leaves: of the shard.
         signature: of the sender.
     """
 
@@ -270,6 +274,7 @@ class ShardReduced(RoundMessage):
 
     transcript: Digest
     shard: BlobRef | None
+    leaves: Leaves = b""
     signature: Signature = b""
 
 

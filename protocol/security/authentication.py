@@ -1,7 +1,7 @@
 """End-to-end authentication: every message is signed, over every byte of every frame.
 
 A signed message is a message with one more frame, its *signature*: the sender's key, its incarnation, a serial number
-and an Ed25519 signature over the SHA-256 of all other frames. A node that forwards a message, a relay or a peer that
+and an Ed25519 signature over BLAKE3 of all other frames. A node that forwards a message, a relay or a peer that
 retransmits it, can change nothing in it unnoticed. Received messages are checked from the outside in: whether there is
 a signature, of a trusted key, and whether it is valid (`unsigned`, `unknown key`, `tampered`); whether the message is
 well-formed; whether its sender owns the key (`stolen name`); whether it is current and no duplicate (`early`,
@@ -19,7 +19,6 @@ clock; PROTOCOL.md, "Security", is the specification.
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from functools import lru_cache
 from itertools import count
 from typing import NamedTuple, Protocol
 
+from blake3 import blake3
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -52,7 +52,7 @@ _SIGNATURE_FRAME = struct.Struct(">32sQQ64s")
 SIGNATURE_FRAME_BYTES = _SIGNATURE_FRAME.size
 """Bytes of the signature frame: key, incarnation, serial, Ed25519 signature."""
 
-_MESSAGE = b"fednet message 6"
+_MESSAGE = b"fednet message 8"
 _INTRODUCTION = b"fednet introduction 6"
 _STATEMENT = b"fednet statement 6"
 _MAX_CACHED = 1024
@@ -329,8 +329,8 @@ class MessageAuthenticator:
 
 
 def digest(frames: Sequence[Buffer]) -> bytes:
-    """SHA-256 over all frames, each after its length, so that no byte can move from one to the next."""
-    hashed = hashlib.sha256()
+    """BLAKE3 over all frames, each after its length, so that no byte can move from one to the next."""
+    hashed = blake3()
     for frame in frames:
         hashed.update(len(frame).to_bytes(8, "big"))
         hashed.update(frame)

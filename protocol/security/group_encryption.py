@@ -1,6 +1,6 @@
 """Encryption between members, also where messages pass through a relay.
 
-A signed message is encrypted before it leaves: all frames but its topic (ChaCha20-Poly1305, RFC 8439), and a frame in
+A signed message is encrypted before it leaves: all frames but its topic (AES-256-GCM, NIST SP 800-38D), and a frame in
 clear, the *AEAD header*, names the sender and the key. A message to one peer is encrypted under a key that only the two
 can derive (X25519 and HKDF, RFC 5869). A group message is encrypted under the sender's own group key of the present
 *epoch*, which it grants to a member by a message to that member alone: after every hello, after every welcome, and when
@@ -26,7 +26,7 @@ from itertools import count
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
@@ -58,7 +58,7 @@ class _Granted:
     """The keys that one incarnation of a peer has granted, by epoch."""
 
     incarnation: int
-    keys: dict[int, ChaCha20Poly1305] = field(default_factory=dict, repr=False)
+    keys: dict[int, AESGCM] = field(default_factory=dict, repr=False)
 
 
 class GroupCipher:
@@ -88,7 +88,7 @@ class GroupCipher:
         """Begins a new epoch; returns the grant of its key."""
         self._epoch += 1
         key = os.urandom(GROUP_KEY_BYTES)
-        self._group = ChaCha20Poly1305(key), self._epoch  # replaced as one: another thread may be encrypting
+        self._group = AESGCM(key), self._epoch  # replaced as one: another thread may be encrypting
         self.grant = GroupKeyGrant(epoch=self._epoch, key=key)
         return self.grant
 
@@ -109,7 +109,7 @@ class GroupCipher:
         held = self._granted.get(name)
         if held is None or held.incarnation != incarnation:
             held = self._granted[name] = _Granted(incarnation)
-        held.keys[grant.epoch] = ChaCha20Poly1305(grant.key)
+        held.keys[grant.epoch] = AESGCM(grant.key)
         while len(held.keys) > KEPT_EPOCHS:
             del held.keys[min(held.keys)]
 
@@ -149,7 +149,7 @@ class GroupCipher:
                 "tampered", "an encrypted message differs from what its sender has encrypted", sender=name
             ) from None
 
-    def _cipher_of(self, name: str, incarnation: int, epoch: int, receiver: str | None) -> ChaCha20Poly1305:
+    def _cipher_of(self, name: str, incarnation: int, epoch: int, receiver: str | None) -> AESGCM:
         """The cipher of a message of a peer."""
         if receiver is not None:
             return self._pair(name, incarnation, receiver)
@@ -158,7 +158,7 @@ class GroupCipher:
             raise AuthenticationError("early", "a peer has not granted its group key yet", sender=name, epoch=epoch)
         return held.keys[epoch]
 
-    def _derived(self, sender: str, incarnation: int, receiver: str) -> ChaCha20Poly1305:
+    def _derived(self, sender: str, incarnation: int, receiver: str) -> AESGCM:
         """The cipher of messages from one incarnation of a sender to a receiver; this node is one of the two."""
         other = receiver if sender == self._keys.own.name else sender
         if other not in self._keys.trusted:
@@ -168,7 +168,7 @@ class GroupCipher:
         public = X25519PublicKey.from_public_bytes(bytes.fromhex(self._keys.trusted[other].curve))
         info = b"\0".join([_PAIR, sender.encode(), str(incarnation).encode(), receiver.encode()])
         shared = self._keys.own.key_agreement.exchange(public)
-        return ChaCha20Poly1305(HKDF(SHA256(), 32, salt=None, info=info).derive(shared))
+        return AESGCM(HKDF(SHA256(), 32, salt=None, info=info).derive(shared))
 
 
 class KeyedSecurity:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import random
 from collections import defaultdict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -53,15 +53,20 @@ class Mutator:
         dice: decides; the same dice and messages make the same lies.
         names: of the members.
         votes: the valid votes under a record that the liars can make; they sign with their own keys.
+        spared: fields that are not lied about, since nobody who is told them reads them.
 
     Attributes:
         seen: the latest messages, whoever has said them.
     """
 
     def __init__(
-        self, dice: random.Random, names: Sequence[str], votes: Callable[[RoundCommit], Mapping[str, bytes]]
+        self,
+        dice: random.Random,
+        names: Sequence[str],
+        votes: Callable[[RoundCommit], Mapping[str, bytes]],
+        spared: Collection[str] = (),
     ) -> None:
-        self._dice, self._names, self._votes = dice, (*names, STRANGER), votes
+        self._dice, self._names, self._votes, self._spared = dice, (*names, STRANGER), votes, spared
         self.seen: deque[Message] = deque(maxlen=MAX_SEEN)
         self._values: dict[str, deque[Any]] = defaultdict(lambda: deque(maxlen=64))
 
@@ -72,7 +77,8 @@ class Mutator:
 
     def changed(self, message: V) -> V:
         """A well-formed message that differs in one field, or in some, as far as one is found."""
-        fields, changes = list(type(message).model_fields), dict[str, Any]()
+        fields = [name for name in type(message).model_fields if name not in self._spared]
+        changes = dict[str, Any]()
         for attempt in range(MAX_TRIES if fields else 0):
             if attempt % MAX_CHANGES == 0:
                 changes = {}
@@ -132,7 +138,7 @@ class Mutator:
             case float():
                 found = [0.0, 1e-300, -value, value * 1e12, value / 1e12, float("nan"), float("inf")]
             case bytes():
-                found = [self._dice.randbytes(len(value)), bytes(len(value)), b""]
+                found = [self._dice.randbytes(len(value)) or b"x" * 32, bytes(len(value)), b""]
             case str():
                 found = [*self._names, inbox(self._names[0]), ROUNDS, "", value[::-1], "0" * 64, "ab" * 32, "x" * 500]
             case Tensor():
@@ -173,7 +179,8 @@ def _renamed(value: Any, name: str, old: Any, new: Any) -> Any:
         case WireValue():
             return type(value).model_validate(_renamed(dict(value), name, old, new))
         case dict():
-            keyed = {new if key == old and isinstance(old, str) else key: each for key, each in value.items()}
+            are_names = isinstance(old, str) and isinstance(new, str)
+            keyed = {new if are_names and key == old else key: each for key, each in value.items()}
             return {
                 key: new if key == name and repr(each) == repr(old) else _renamed(each, name, old, new)
                 for key, each in keyed.items()

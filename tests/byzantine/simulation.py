@@ -96,7 +96,7 @@ class ByzantineWorld(World):
     def __post_init__(self) -> None:
         self.dice = random.Random(f"world {self.scenario.seed}")  # noqa: S311 - replayable
         self.liars = self.scenario.liars
-        self.mutator = Mutator(self.dice, self.names, lambda record: votes_of(self, record))
+        self.mutator = Mutator(self.dice, self.names, lambda record: votes_of(self, record), spared={"leaves"})
         self.honest = tuple(name for name in self.names if name not in self.liars)
 
     @classmethod

@@ -29,7 +29,13 @@ class Reader:
         convicted: who has sent other bytes, and what it did.
     """
 
-    def __init__(self, *holders: str, indices: Sequence[int] | None = None, window: int = 4 * SMALL) -> None:
+    def __init__(
+        self,
+        *holders: str,
+        indices: Sequence[int] | None = None,
+        window: int = 4 * SMALL,
+        tree: HashTree | None = None,
+    ) -> None:
         self.requested: list[tuple[str, int, int]] = []
         self.convicted: list[tuple[str, str]] = []
         self.ends = 0
@@ -37,6 +43,7 @@ class Reader:
             TREE.root, len(DATA), holders,
             request=lambda holder, ranges: self.requested.extend((holder, *some) for some in ranges), ended=self._ended,
             convict=lambda *what: self.convicted.append(what), patience=0.25, indices=indices, window=window,
+            tree=tree,
         )  # fmt: skip
         self.stream.start(holders, {})
 
@@ -71,6 +78,19 @@ def test_chunks_are_handed_out_in_order_and_the_window_is_kept(fake_time: Play, 
                 got.append(bytes(await reader.stream.take()))
         assert b"".join(got) == DATA
         assert (reader.ends, reader.convicted, reader.stream.tree) == (1, [], TREE)
+
+    fake_time(story())
+
+
+def test_leaves_that_are_known_are_not_requested(fake_time: Play) -> None:
+    async def story() -> None:
+        reader = Reader("a", "b", indices=[1, 10], tree=TREE)
+        assert reader.requested == [("a", HEAD + SMALL, SMALL), ("a", HEAD + 10 * SMALL, 7)]
+        reader.answer(false=lambda _holder, offset: offset == HEAD + SMALL)
+        assert reader.convicted == [("a", FALSE_CHUNK)]
+        reader.answer()
+        assert [bytes(await reader.stream.take()) for _ in range(2)] == [DATA[SMALL : 2 * SMALL], DATA[10 * SMALL :]]
+        assert reader.ends == 1
 
     fake_time(story())
 

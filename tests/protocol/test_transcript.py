@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from protocol.messages.round_values import BlobRef, RoundPlanMessage
-from protocol.messages.rounds import RoundOpen
+from protocol.messages.round_values import BlobRef, ContributionRef, RoundPlanMessage
+from protocol.messages.rounds import ContributionAvailable, RoundOpen
 from protocol.messages.secure_sum import PUBLIC_KEYS_BYTES, KeyAdvertisement
 from protocol.transcript import is_same, opening_digest, statement, transcript
 
@@ -51,6 +51,12 @@ def test_a_statement_covers_all_but_the_signature(changes: dict[str, Any]) -> No
     said = statement("run", advertisement())
     assert said == statement("run", advertisement(signature=b"s" * 64))
     assert said != statement("run", advertisement(**changes))
+
+
+def test_leaves_are_not_signed_and_can_be_told_or_not() -> None:
+    contribution = ContributionRef(weight=1.0, blobs=(BlobRef(digest="0" * 64, size=9),), values={})
+    offer = ContributionAvailable(**ROUND, opening="0" * 64, contribution=contribution)
+    assert statement("run", offer) == statement("run", offer.model_copy(update={"leaves": b"l" * 32}))
 
 
 def test_the_order_of_a_map_does_not_count() -> None:

@@ -42,6 +42,14 @@ def test_size_order_and_kind_are_in_the_root() -> None:
     assert leaf(b"") != HashTree(0, b"").root[:LEAF].encode()
 
 
+def test_leaves_are_believed_where_the_root_confirms_them_only() -> None:
+    true = tree(b"0123456789ab")
+    assert HashTree.confirmed(true.root, 12, true.leaves) == true
+    turned = bytes([true.leaves[0] ^ 1]) + true.leaves[1:]
+    for size, leaves in ((11, true.leaves), (12, b""), (12, turned), (12, true.leaves[LEAF:] + true.leaves[:LEAF])):
+        assert HashTree.confirmed(true.root, size, leaves) is None
+
+
 def test_a_chunk_beyond_the_end_never_matches() -> None:
     assert not tree(b"a" * 10).matches(1, b"")
     assert not tree(b"a" * 10).matches(7, b"a" * 10)

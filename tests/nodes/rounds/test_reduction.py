@@ -13,6 +13,7 @@ from nodes.blob_store import Blob
 from nodes.rounds import reduction
 from nodes.transport.memory import Faults
 from protocol.messages import ChunkRequest
+from protocol.messages.rounds import ContributionAvailable, ShardReduced
 from tests.cases import covering
 
 Tell = Callable[..., Any]
@@ -120,6 +121,40 @@ def test_a_member_asks_for_its_chunks_only(tell: Tell, make_group: MakeGroup, ch
         size = group.members["a"].service.store.checkpoints["walk"].version.outcome.size
         assert set(record.weights) == set(FIVE)
         assert all(count <= 2 * size for count in asked.values()), (asked, size)
+
+    tell(story)
+
+
+@pytest.mark.parametrize("liar", [None, "b"])
+def test_leaves_are_told_and_those_of_a_liar_are_fetched(
+    tell: Tell, make_group: MakeGroup, chunks_of: Callable[[int], None], monkeypatch: pytest.MonkeyPatch, *, liar: str
+) -> None:
+    """Who tells false leaves and serves true chunks has only made the others ask."""
+    chunks_of(8)
+
+    async def story(cluster: Any) -> None:
+        group = make_group(cluster)
+        await group.start()
+        asked = set[tuple[str, str]]()
+        for name, member in group.members.items():
+            tell_, publish = member.node.tell, member.node.publish
+
+            def telling(to: str, message: Any, name: str = name, tell_: Any = tell_) -> None:
+                if isinstance(message, ChunkRequest) and any(offset == 0 for offset, _ in message.ranges):
+                    asked.add((name, to))
+                tell_(to, message)
+
+            def publishing(topic: str, message: Any, publish: Any = publish) -> None:
+                if isinstance(message, ContributionAvailable | ShardReduced):
+                    message = message.model_copy(update={"leaves": message.leaves[::-1]})
+                publish(topic, message)
+
+            monkeypatch.setattr(member.node, "tell", telling)
+            if name == liar:
+                monkeypatch.setattr(member.node, "publish", publishing)
+        records = await group.run_rounds(audit=1.0)
+        await group.require_converged(records)
+        assert asked == ({("a", "b"), ("c", "b")} if liar else set())
 
     tell(story)
 

@@ -158,5 +158,5 @@ def test_a_share_of_another_size_is_false_without_a_look_and_nobody_judges_itsel
     judge = RoundReduction(context, statements, opened, layout, {}, sharded=True, audit=0.0)
     reduced = ShardReduced(**attempt, transcript="1" * 64, shard=BlobRef(digest="2" * 64, size=size))
     accusation = FalseShard(**attempt, owner=owner, reduced=reduced, chunk="ab".index(owner))
-    closed = ClosedContributions(None, {}, "1" * 64)
+    closed = ClosedContributions(None, {}, "1" * 64, {})
     assert asyncio.run(judge.is_false(closed, accusation)) is is_false

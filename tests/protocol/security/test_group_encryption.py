@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from protocol import codec
 from protocol.codec import Envelope
@@ -234,7 +234,7 @@ def as_golden(story: Any, message: str) -> dict[str, list[str]]:
     plain = [bytes.fromhex(frame) for frame in vector["frames"]]
     security = KeyedSecurity(Keyring.of(anna, [ben.public]), vector["incarnation"])
     epoch = story["epoch"]
-    security._group_cipher._group = ChaCha20Poly1305(bytes.fromhex(epoch["key"])), epoch["number"]
+    security._group_cipher._group = AESGCM(bytes.fromhex(epoch["key"])), epoch["number"]
     signed = security.sign(plain)
     return {"signed": [each.hex() for each in signed], "encrypted": [each.hex() for each in security.encrypt(signed)]}
 
