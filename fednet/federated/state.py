@@ -200,11 +200,14 @@ def _empty(name: str, shape: list[int], dtype: torch.dtype) -> Tensor:
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """Whether all values are finite; aminmax propagates NaN and is faster than isfinite().all()."""
+    """Whether all values are finite.
+
+    What is not finite shows in the sum, which takes a sixth of the time of the extremes; large values may overflow it.
+    """
     if tensor.numel() == 0 or not (tensor.is_floating_point() or tensor.is_complex()):
         return True
-    least, largest = torch.aminmax(_wide(tensor))
-    return math.isfinite(least) and math.isfinite(largest)
+    values = _wide(tensor)
+    return math.isfinite(values.sum()) or all(map(math.isfinite, torch.aminmax(values)))
 
 
 def _wide(tensor: Tensor) -> Tensor:

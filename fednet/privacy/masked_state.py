@@ -23,7 +23,7 @@ from fednet.privacy.quantise import change_between, changed
 MASKED_TENSOR = "masked"
 """The one tensor of a masked contribution: int32 (coordinates,)."""
 
-PIECE = 1 << 17
+PIECE = 1 << 15
 """Coordinates that are worked on at once, at most."""
 
 Allocate = Callable[[int], WritableStorage]

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from fednet.errors import PrivacyError
 from fednet.federated.blocks import rounded
-from fednet.federated.state import is_statistic
+from fednet.federated.state import is_finite, is_statistic
 from fednet.privacy.masking import require_vector
 
 LARGEST = 2**31 - 1
@@ -65,7 +65,7 @@ class Quantiser:
 
     def exceeding(self, values: Tensor) -> int:
         """How many values are beyond the clip."""
-        if not values.numel() or _within(values, self.clip):
+        if not values.numel() or (-self.clip <= values.amin() and values.amax() <= self.clip):
             return 0
         return int((values.abs() > self.clip).sum())
 
@@ -85,9 +85,9 @@ class Quantiser:
         if not 0.0 < weight <= 1.0:
             raise PrivacyError(f"a weight of {weight}: divide by the largest weight, so that it is in (0, 1]")
         values = values.detach().to("cpu", torch.float64)
-        if not _within(values, math.inf):
+        if not is_finite(values):
             raise PrivacyError("the update has values that are not finite: lower the learning rate")
-        return values.clamp(-self.clip, self.clip).mul_(weight).mul_(self.scale).round_().to(torch.int32)
+        return values.clamp(-self.clip, self.clip).mul_(weight * self.scale).round_().to(torch.int32)
 
     def decode(self, total: Tensor) -> Tensor:
         """The sum of at most `contributors` encoded vectors as float64 (n,).
@@ -95,11 +95,15 @@ class Quantiser:
         Raises:
             PrivacyError: it is no int32 vector.
         """
-        return require_vector(total, "sum").to(torch.float64).div_(self.scale)
+        return self.mean(total, (1.0,))
 
     def mean(self, total: Tensor, weights: Iterable[float]) -> Tensor:
-        """The mean of the contributions whose weights these are (as given to `encode`), as float64 (n,)."""
-        return self.decode(total).div_(math.fsum(weights))
+        """The mean of the contributions whose weights these are (as given to `encode`), as float64 (n,).
+
+        Raises:
+            PrivacyError: the sum is no int32 vector.
+        """
+        return require_vector(total, "sum").to(torch.float64).div_(self.scale * math.fsum(weights))
 
 
 def change_between(values: Tensor, base: Tensor, name: str, clip: float) -> Tensor:
@@ -131,16 +135,11 @@ def changed(base: Tensor, change: Tensor, name: str, clip: float) -> Tensor:
         (n,) with the dtype of the base. Integers are rounded half to even; the quantiser's error does not put a running
         variance below 0.
     """
-    total = change.mul_(_unit(name, base, clip)).add_(base)
+    unit = _unit(name, base, clip)
+    total = (change if unit == 1.0 else change.mul_(unit)).add_(base)
     if name.endswith(VARIANCE):
         total.clamp_(min=0.0)
     return rounded(total, base.dtype)
-
-
-def _within(values: Tensor, bound: float) -> bool:
-    """Whether all values are finite, and none is beyond a bound."""
-    low, high = (float(extreme) for extreme in values.aminmax())
-    return -bound <= low and high <= bound and math.isfinite(low) and math.isfinite(high)
 
 
 def _unit(name: str, tensor: Tensor, clip: float) -> float:
