@@ -6,9 +6,10 @@ is one addition. Blocks of bare and of fednet rounds alternate in one run, so th
 alike. A fednet round lasts from the commit before to its own, heard by the guest that ordered it: open, contribute,
 fetch, check, average in float64, digest, vote, commit and adopt. Only the ratios mean anything on another machine.
 
-What a member holds in memory at most in a sharded round, beyond what it held before, is sampled: its own pages
-(`RssAnon`), not those of files, which the system may drop; with `--disk` states above 256 MiB lie in files. A bare mesh
-holds everybody's bytes: `--alone` leaves it out, for states that only streams have room for.
+What a member holds in memory at most in a sharded round, beyond what it held before, is sampled in a block of its own,
+which is not timed: its own pages (`RssAnon`), not those of files, which the system may drop; with `--disk` states above
+256 MiB lie in files. A bare mesh holds everybody's bytes: `--alone` leaves it out, for states that only streams have
+room for.
 
     python tests/benchmarks/bench_round.py [--peers 4] [--megabytes 1 16 64] [--rounds 10] [--blocks 3]
     python tests/benchmarks/bench_round.py --megabytes 4096 --rounds 1 --blocks 1 --disk --alone
@@ -85,21 +86,21 @@ def worker(name: str, names: tuple[str, ...], join: str, folder: str, pipe: Conn
 
 
 class MemoryWatch:
-    """Samples the pages of this process that belong to no file, on a thread."""
+    """Samples the pages of this process that belong to no file, on a thread, from now on until it is asked."""
 
     def __init__(self) -> None:
-        self.most = 0
+        self._before = self._most = own_pages()
+        self._over = threading.Event()
         threading.Thread(target=self._run, daemon=True).start()
 
     def _run(self) -> None:
-        while True:
-            self.most = max(self.most, own_pages())
-            time.sleep(0.02)
+        while not self._over.wait(0.02):
+            self._most = max(self._most, own_pages())
 
-    def take(self) -> int:
-        """The most bytes since it was last asked."""
-        most, self.most = max(self.most, own_pages()), 0
-        return most
+    def grown(self) -> int:
+        """By how many bytes they have been more at most."""
+        self._over.set()
+        return max(self._most, own_pages()) - self._before
 
 
 def own_pages() -> int:
@@ -139,11 +140,14 @@ async def _worker(name: str, names: tuple[str, ...], join: str, folder: str, pip
 
 
 async def _obey(pipe: Connection, pub: Any, sub: Any, others: int) -> None:
-    """Does what the benchmark says: (megabytes, rounds, whether to average), "memory", or "stop"."""
-    watch = MemoryWatch()
+    """Does what the benchmark says: (megabytes, rounds, whether to average), "watch", "grown", or "stop"."""
+    watch: MemoryWatch | None = None
     while (said := await asyncio.to_thread(pipe.recv)) != "stop":
-        if said == "memory":
-            pipe.send(watch.take())
+        if said == "watch":
+            watch = MemoryWatch()
+            continue
+        if said == "grown" and watch is not None:
+            pipe.send(watch.grown())
             continue
         megabytes, rounds, mean = said
         payload = torch.zeros(megabytes << 18)
@@ -235,19 +239,30 @@ async def _size(
     size: int, rounds_client: RoundsClient, pipes: list[Connection], rounds: int, blocks: int, *, alone: bool
 ) -> dict[str, Any]:
     taken: dict[str, list[float]] = defaultdict(list)
-    most = 0
-    for block in range(0 if alone else -1, blocks):
-        found = {} if alone else await _others(size, rounds_client, pipes, rounds, block)
-        await _memory(pipes)
-        before = await _memory(pipes)
-        how = {"transport": "sharded"}
-        found["sharded"] = await fednet(rounds_client, size, rounds, how, f"sharded {size} {block}")
-        most = max(most, await _memory(pipes) - before)
-        if block >= 0:  # the first one warms up, where others are compared
-            for kind, values in found.items():
+    if not alone:
+        await _others(size, rounds_client, pipes, rounds, -1)  # warms up
+    grown = await _grown(size, rounds_client, pipes, rounds)
+    for block in range(blocks):
+        if not alone:
+            for kind, values in (await _others(size, rounds_client, pipes, rounds, block)).items():
                 taken[kind] += values
+        taken["sharded"] += await _sharded(size, rounds_client, rounds, block)
     medians = {kind: statistics.median(each) for kind, each in taken.items()}
-    return {"megabytes": size, "peers": len(pipes), "memory": most / (size << 20), **medians}
+    return {"megabytes": size, "peers": len(pipes), "memory": grown / (size << 20), **medians}
+
+
+async def _sharded(size: int, rounds_client: RoundsClient, rounds: int, block: int) -> list[float]:
+    return await fednet(rounds_client, size, rounds, {"transport": "sharded"}, f"sharded {size} {block}")
+
+
+async def _grown(size: int, rounds_client: RoundsClient, pipes: list[Connection], rounds: int) -> int:
+    """By how many bytes of memory a worker has grown at most in sharded rounds."""
+    for pipe in pipes:
+        pipe.send("watch")
+    await _sharded(size, rounds_client, rounds, -1)
+    for pipe in pipes:
+        pipe.send("grown")
+    return max([await asyncio.to_thread(pipe.recv) for pipe in pipes])
 
 
 async def _others(
@@ -259,13 +274,6 @@ async def _others(
         "bare + mean": await bare(pipes, size, rounds, mean=True),
         "mesh": await fednet(rounds_client, size, rounds, {"transport": "mesh"}, f"mesh {size} {block}"),
     }
-
-
-async def _memory(pipes: list[Connection]) -> int:
-    """The most that a worker has held since it was last asked."""
-    for pipe in pipes:
-        pipe.send("memory")
-    return max([await asyncio.to_thread(pipe.recv) for pipe in pipes])
 
 
 def show(rows: list[dict[str, Any]]) -> None:
