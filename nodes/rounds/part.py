@@ -267,7 +267,9 @@ class RoundPart:
         except (InvalidUpdate, ValidationError) as error:
             self._feed(ContributionInvalid(str(error)))
         except MethodError as error:
-            self._feed(ContributionDeclined(str(error)))
+            at_fault = error.peers if isinstance(error, PrivacyError) else ()
+            reason = str(error)
+            self._feed(MemberRejected(at_fault[0], reason) if at_fault else ContributionDeclined(reason))
         except Exception as error:  # a failure in a method must not keep the others waiting
             log.exception("round %d of %s", opened.number, opened.model)
             self._feed(ContributionDeclined(f"{type(error).__name__} while contributing; see {context.name}'s log"))

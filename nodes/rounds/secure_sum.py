@@ -116,9 +116,11 @@ class SecureSumParticipant:
         """Our contribution under its masks, once everybody holds everybody's shares.
 
         Raises:
-            PrivacyError: too few take part, or a member has sent something invalid; names it.
+            PrivacyError: too few take part, a member has sent something invalid, or this member has revealed shares for
+                others than the contributors; names who is to be left out.
         """
         context, run = self._context, self._context.reducer.run
+        context.revealed.require_only(self._sum_of(self._opened.contributors))
         party = self._party = SecureSumParty(context.name, self._opened.contributors, self._threshold, self._session)
         advertisement = self._about(
             KeyAdvertisement, opening=self._statements.opening, public_keys=party.advertise(),
@@ -163,9 +165,8 @@ class SecureSumParticipant:
             PrivacyError: they are fewer than this member's quorum, or it has revealed shares of the same round, or
                 base, for others.
         """
-        context, names, opened = self._context, survivors.survivors, self._opened
-        base = context.store.checkpoints[opened.model].version.outcome.digest
-        revealed = RevealedSum(model=opened.model, number=opened.number, base=base, survivors=names)
+        context, names = self._context, survivors.survivors
+        revealed = self._sum_of(names)
         context.require_quorum(names)
         context.revealed.require_only(revealed)
         signature = party.vote(names, set(self._sharers) - set(names))
@@ -174,6 +175,12 @@ class SecureSumParticipant:
         await context.reducer.run(partial(context.revealed.remember, revealed))
         shares = await context.reducer.run(partial(party.reveal, signatures))
         context.publish(self._about(ShareReveal, shares=shares))
+
+    def _sum_of(self, survivors: tuple[str, ...]) -> RevealedSum:
+        """The sum of these members' contributions to this round."""
+        opened = self._opened
+        base = self._context.store.checkpoints[opened.model].version.outcome.digest
+        return RevealedSum(model=opened.model, number=opened.number, base=base, survivors=survivors)
 
     def _unmask(
         self, survivors: SurvivorSet, total: PackedState, reveals: Mapping[str, bytes], base: ModelState
@@ -207,15 +214,15 @@ class SecureSumParticipant:
         """Where a site's noise is a part of the sum's, each contributor's must count the same.
 
         Raises:
-            PrivacyError: some count more than others; names them.
+            PrivacyError: some count more than others.
         """
         own = self._advertisements[self._context.name].weight
         others = [name for name in self._sharers if self._advertisements[name].weight != own]
         if self._context.floor.shares_noise and others:
             raise PrivacyError(
                 f"its own configuration is the floor: all contributions count the same, and {', '.join(others)} "
-                "advertised another weight", tuple(others),
-            )  # fmt: skip
+                "advertised another weight"
+            )
 
     def _weight(self, name: str) -> float:
         """A weight relative to the largest one."""

@@ -195,7 +195,7 @@ class RoundService:
             self._arrived(envelope.sender)
 
     def _arrived(self, name: str) -> None:
-        if self._links.is_ready(name):
+        if self._links.is_ready(name) and name not in self.election.alive:  # it may say so again: nothing is new
             self.election.arrived(name)
             self._leadership.arrived(name)
 

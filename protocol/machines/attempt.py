@@ -64,7 +64,7 @@ class RoundAttempt(Machine[Phase]):
         signatory: checks what the members have signed, and remembers it.
         commit: the record of the round, once it is committed.
         unable: members that can take no part in this round, with the reason.
-        refused: members whose contributions were rejected after the close, with the reason.
+        refused: members whose contributions others have rejected, with the reason.
         seconds: how long contributions took.
     """
 
@@ -89,8 +89,7 @@ class RoundAttempt(Machine[Phase]):
             self._contributions.refuse(name, reason)
         for name, reason in left_out.items():
             collecting.lose(name, reason)
-        majority = terms.policy.model_copy(update={"quorum": self._majority})
-        self._votes = VoteTracker(self._majority)
+        self._votes, majority = VoteTracker(self._majority), terms.policy.model_copy(update={"quorum": self._majority})
         self._steps = {
             Phase.ADVERTISING: self._tracker(opened.contributors, now),
             Phase.COLLECTING: collecting,
@@ -147,8 +146,8 @@ class RoundAttempt(Machine[Phase]):
                 self._offered(sender, message, now)
             case ContributionReceipt():
                 self._refuse(sender, message.contributor, message.refused)
-            case RoundDecline():
-                self._declined(sender, f"declined: {message.reason}", can_vote=message.can_vote)
+            case RoundDecline(reason=reason, can_vote=can_vote):
+                self._declined(sender, f"declined: {reason}", can_vote=can_vote)
             case KeyAdvertisement() if refused := self._statements.refusal(sender, message):
                 self._withdraw(sender, f"its keys are refused: {refused}")
             case KeyAdvertisement():
@@ -254,8 +253,7 @@ class RoundAttempt(Machine[Phase]):
         dissent = dict.fromkeys(self._votes.dissenters(agreed), "it computed another aggregate")
         refused = {**dissent, **self._contributions.refused}
         remarks = {name: reason for name, reason in refused.items() if name not in record.refused}
-        votes = self._votes.certificate(agreed)
-        return record.model_copy(update={"votes": votes, "remarks": truncated(remarks)})
+        return record.model_copy(update={"votes": self._votes.certificate(agreed), "remarks": truncated(remarks)})
 
     def _record(self, outcome: BlobRef) -> RoundCommit:
         """The record of the round with an outcome."""
@@ -273,14 +271,16 @@ class RoundAttempt(Machine[Phase]):
             self._signatures[name] = offer.signature
 
     def _refuse(self, by: str, name: str, reason: str) -> None:
-        """A contribution is rejected: before the close by its contributor, after it by a member that reads it.
+        """A contribution is rejected: before the close by its contributor, after it or in a secure round by others.
 
-        A member that is rejected without its contribution is left out of the round: it lies about its share.
+        Who is rejected once the round is closed without its contribution lies about its share, and is left out.
         """
-        if self._close is None and by == name:
+        close, opened = self._close, self.opened
+        counted = close.contributions if close else opened.contributors
+        if close is None and by == name:
             self._contributions.refuse(name, reason)
-        elif self._close is not None and {by, name} <= set(self.opened.members):
-            (self.refused if name in self._close.contributions else self.unable)[name] = reason
+        elif (close or self._terms.threshold) and {by, name} <= set(opened.members if close else counted):
+            (self.refused if name in counted else self.unable)[name] = reason
             self._fail(f"{by} rejects what {name} has sent: {reason}")
 
     def _depart(self, name: str, reason: str) -> None:

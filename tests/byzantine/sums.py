@@ -241,7 +241,9 @@ class SumSite(Site):
         try:
             return taking_part.ContributionMade(await self._contribution(part.opened, self.sum_of(part)))
         except MethodError as error:
-            return taking_part.ContributionDeclined(str(error)[:200])
+            peers = error.peers if isinstance(error, PrivacyError) else ()
+            rejected = [taking_part.MemberRejected(name, str(error)) for name in peers]
+            return rejected[0] if rejected else taking_part.ContributionDeclined(str(error)[:200])
 
     async def _contribution(self, opened: RoundOpen, secure: SecureSumParticipant | None) -> ContributionRef:
         federation = Federation.of_peer(opened.plan.federation)

@@ -28,6 +28,12 @@ def test_liars_compute_no_contribution(batch: int) -> None:
     assert told["adoptions"], "sums are unmasked among the lies"
 
 
+@pytest.mark.parametrize("seed", [300807, 302825])
+def test_who_has_revealed_for_others_has_no_part_in_another_sum(seed: int) -> None:
+    """It masked its contribution, and then refused to unmask the sum for which the others had revealed: for good."""
+    assert simulate_sums(seed)["adoptions"]
+
+
 @pytest.mark.parametrize(
     ("broken", "scenario", "found"),
     [

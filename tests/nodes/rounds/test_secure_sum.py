@@ -16,6 +16,7 @@ from fednet.privacy.masking import VectorMasking
 from fednet.privacy.quantise import Quantiser
 from nodes.rounds.secure_sum import SecureSumParticipant, threshold_of
 from protocol.messages import KINDS
+from protocol.messages.secure_sum import EncryptedShare
 from tests.cases import covering
 
 Tell = Callable[..., Any]
@@ -204,6 +205,29 @@ def test_two_members_cannot_hide_from_each_other(tell: Tell, make_group: MakeGro
         with pytest.raises(MethodError, match="at least 3"):
             await group.run_rounds(secure=SECURE)
         assert await group.run_rounds("plain")
+
+    tell(story)
+
+
+@pytest.mark.parametrize("liar", ["a", "e"])
+def test_a_member_whose_shares_are_false_is_left_out(tell: Tell, make_group: MakeGroup, liar: str) -> None:
+    """All that were told false shares gave up their own contribution before, again and again."""
+
+    async def story(cluster: Any) -> None:
+        group = make_group(cluster, *FIVE)
+        await group.start()
+        node = group.members[liar].node
+        tell_ = node.tell
+
+        def telling(name: str, message: Any) -> None:
+            if isinstance(message, EncryptedShare):
+                message = message.model_copy(update={"ciphertext": message.ciphertext[::-1]})
+            tell_(name, message)
+
+        node.tell = telling
+        (record,) = await group.run_rounds(secure=SECURE)
+        assert set(record.weights) == set(FIVE) - {liar}
+        assert liar in record.refused
 
     tell(story)
 

@@ -65,6 +65,23 @@ def test_a_late_member_catches_up_at_once(tell: Tell, make_group: MakeGroup, tra
     tell(story)
 
 
+def test_a_member_that_says_again_that_it_is_ready_goes_on_with_its_part(tell: Tell, make_group: MakeGroup) -> None:
+    """It says so to all when it gets ready and tells each newcomer; a round may be opened in between."""
+
+    async def story(cluster: Any) -> None:
+        group = make_group(cluster)
+        await group.start()
+        task = asyncio.ensure_future(group.run_rounds())
+        while any(member.service._participation.current is None for member in group.members.values()):  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+        for member in group.members.values():
+            member.publisher.show("{}")
+        (record,) = await task
+        assert record.weights.keys() == {"a", "b", "c"}
+
+    tell(story)
+
+
 ROUNDS_OF = ({"transport": "mesh"}, {"transport": "sharded"}, {"transport": "sharded", "secure": {"clip": 32.0}})
 
 

@@ -155,6 +155,15 @@ def test_only_its_contributor_rejects_a_contribution_before_the_close(lead: Lead
     assert (set(leader.close().contributions), leader.close().refused) == ({"a", "c"}, {"b": "not finite"})
 
 
+def test_in_a_secure_round_who_sends_false_keys_or_shares_is_left_out_before_the_close(lead: Lead) -> None:
+    leader = lead(threshold=2)
+    leader.receive(ContributionReceipt, ["z"], contributor="c", refused="no")
+    assert leader.end is None
+    leader.receive(ContributionReceipt, ["b"], contributor="c", refused="a share is false")
+    assert leader.end == AttemptFailed("b rejects what c has sent: a share is false")
+    assert (leader.attempt.refused, leader.attempt.unable) == ({"c": "a share is false"}, {})
+
+
 def test_a_contribution_that_a_member_rejects_ends_the_attempt_and_is_left_out_of_the_next(lead: Lead) -> None:
     leader = lead()
     leader.contribute()
