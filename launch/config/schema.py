@@ -213,6 +213,9 @@ def _find(source: str) -> tuple[str, str]:
             return path.read_text("utf-8"), source
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(ConfigProblem(source, "a readable UTF-8 text file", str(error))) from error
+    if path.is_dir():
+        hint = f"Give the file in it: {path / 'cluster.yaml'}" if (path / "cluster.yaml").is_file() else ""
+        raise ConfigError(ConfigProblem(source, "a file", "a folder", hint=hint))
     if path.suffix in {".yaml", ".yml"} or len(path.parts) > 1:
         raise ConfigError(ConfigProblem(source, "an existing file", hint="Run `fednet examples` for built-in ones."))
     return examples.example_text(source), f"example {source}"
