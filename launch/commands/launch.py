@@ -35,7 +35,7 @@ def launch(
     leave = go_on_in_background() if detach else None
     console = open_console(plain=detach)
     console.print(f"fednet {fednet.__version__}", style="dim", highlight=False)
-    from launch.config.schema import load_config  # noqa: PLC0415 - help texts need not wait for these
+    from launch.config.schema import load_launchable  # noqa: PLC0415 - help texts need not wait for these
     from launch.run import session  # noqa: PLC0415
     from launch.run.folder import LOGS  # noqa: PLC0415
 
@@ -44,7 +44,7 @@ def launch(
             _say_where(folder, out, console)
             leave(folder / LOGS)
 
-    loaded = load_config(config, overrides or ())
+    loaded = load_launchable(config, overrides or ())
     session.launch(loaded, out, console, serve=serve, insecure=insecure, resume=resume, locked=locked)
 
 

@@ -205,6 +205,19 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
     return LoadedConfig(cluster, method, document)
 
 
+def load_launchable(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> LoadedConfig:
+    """The same, of a cluster whose sites are to be started for the operator.
+
+    Raises:
+        ConfigError: as above, or each site is a script that its operator starts.
+    """
+    loaded = load_config(source, overrides)
+    if scripts := registry.find(loaded.cluster.method).scripts:
+        hint = f"No launcher starts the sites of {loaded.cluster.method}: start a script for each, with {scripts}."
+        raise ConfigError(loaded.document.problem(("method",), "", hint=hint))
+    return loaded
+
+
 def _find(source: str) -> tuple[str, str]:
     """The text behind a path or an example's name, and what to call it in errors."""
     path = Path(source)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from launch.config.schema import load_config
+from launch.config.schema import load_config, load_launchable
 from launch.errors import ConfigError
 
 LEAST = "name: tiny\nmethod: score-inference\nnodes: 2\n"
@@ -106,6 +106,14 @@ def test_a_site_is_called_as_it_is_written(written: Any) -> None:
     """Norway's is no boolean, and 010 is not 8."""
     loaded = load_config(written("name: x\nmethod: regression\nnodes: {no: {}, 010: {}, 1e3: {}, 2024-01-01: {}}\n"))
     assert list(loaded.cluster.entries) == ["no", "010", "1e3", "2024-01-01"]
+
+
+def test_a_cluster_of_scripts_is_not_launched(written: Any) -> None:
+    path = written("name: x\nmethod: external-training\nnodes: 3\n")
+    assert load_config(path).cluster.method == "external-training"
+    with pytest.raises(ConfigError, match=r"cluster\.yaml:2: method: No launcher starts .* with fednet\.join"):
+        load_launchable(path)
+    assert load_launchable("regression").cluster.method == "regression"
 
 
 def test_a_folder_is_no_configuration(tmp_path: Any) -> None:
