@@ -16,7 +16,7 @@ from fednet.data.classes import renamed_classes
 from fednet.data.config import DataConfig
 from fednet.data.image_files import decode
 from fednet.data.listing import ImageRef
-from fednet.errors import DataError
+from fednet.errors import DataError, UnreadableImage
 
 Read = Callable[[Tensor], Tensor]
 """Indices int64 (m,) -> images float32 (m, c, h, w) in [-1, 1]."""
@@ -114,7 +114,11 @@ def stack(paths: Sequence[ImageRef], config: DataConfig, channels: int) -> Tenso
     """
     images: list[Tensor] = []
     for path in paths:
-        decoded = torch.from_numpy(decode(path, background=config.background_value, limits=config.range).values)
+        try:
+            decoded = torch.from_numpy(decode(path, background=config.background_value, limits=config.range).values)
+        except UnreadableImage as error:
+            hint = "mend it, or set data.unreadable: skip; `fednet data` lists all such files"
+            raise UnreadableImage(error.path, f"{error.reason}; {hint}") from error
         image = conform(decoded[None], config, channels)[0]
         if images and image.shape != images[0].shape:
             raise DataError(
