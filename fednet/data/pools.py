@@ -14,9 +14,9 @@ from torch.nn.functional import interpolate, pad
 
 from fednet.data.classes import renamed_classes
 from fednet.data.config import DataConfig
-from fednet.data.image_files import decode
+from fednet.data.image_files import decode, telling_the_remedy
 from fednet.data.listing import ImageRef
-from fednet.errors import DataError, UnreadableImage
+from fednet.errors import DataError
 
 Read = Callable[[Tensor], Tensor]
 """Indices int64 (m,) -> images float32 (m, c, h, w) in [-1, 1]."""
@@ -114,11 +114,8 @@ def stack(paths: Sequence[ImageRef], config: DataConfig, channels: int) -> Tenso
     """
     images: list[Tensor] = []
     for path in paths:
-        try:
+        with telling_the_remedy():
             decoded = torch.from_numpy(decode(path, background=config.background_value, limits=config.range).values)
-        except UnreadableImage as error:
-            hint = "mend it, or set data.unreadable: skip; `fednet data` lists all such files"
-            raise UnreadableImage(error.path, f"{error.reason}; {hint}") from error
         image = conform(decoded[None], config, channels)[0]
         if images and image.shape != images[0].shape:
             raise DataError(

@@ -31,7 +31,10 @@ def launch(
         bool, typer.Option("--detach", help="Go on in the background once it is started; see ls, attach, stop.")
     ] = False,
 ) -> None:
-    """Starts a cluster, shows its progress, and leaves results and a report."""
+    """Starts a cluster, shows its progress, and leaves results and a report.
+
+    A run of the same name that had another configuration is replaced: `--set name=...` keeps both.
+    """
     leave = go_on_in_background() if detach else None
     console = open_console(plain=detach)
     console.print(f"fednet {fednet.__version__}", style="dim", highlight=False)
