@@ -20,7 +20,7 @@ from launch.config import examples
 from launch.config.document import KeyPath, YamlDocument, from_values, parse
 from launch.config.engines import EngineConfig, LocalEngineConfig, SshEngineConfig, named
 from launch.config.feasibility import infeasible
-from launch.config.modules import make_importable, names_modules
+from launch.config.modules import make_importable, named_modules
 from launch.config.names import slug, written_name
 from launch.config.site_sections import require_site_sections, with_absolute_paths
 from launch.config.validation import validate_model
@@ -188,7 +188,7 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
     document = with_absolute_paths(document, folder)
     if "engine" in document.values:
         document = replace(document, values={**document.values, "engine": named(document.values["engine"])})
-    if names_modules(document.values):
+    if named_modules(document.values):
         make_importable(folder)
     own = {key: value for key, value in document.values.items() if key in ClusterConfig.model_fields}
     rest = {key: value for key, value in document.values.items() if key not in ClusterConfig.model_fields}
