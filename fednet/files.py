@@ -206,18 +206,21 @@ def disk_full(error: BaseException) -> DiskFull | None:
     return next(filter(None, map(disk_full, behind)), None)
 
 
-def require_writable(path: Path, argument: str) -> Path:
+def require_writable(path: Path, argument: str, suffix: str = "") -> Path:
     """The path of a file to write, checked before the work whose result it takes.
 
     Args:
         path: where to.
         argument: the option or argument that named it, for the message.
+        suffix: how its name ends, of a file of one format; empty for any.
 
     Raises:
-        UsageError: its folder does not exist, or it is a folder itself.
+        UsageError: its name ends otherwise, its folder does not exist, or it is a folder itself.
     """
     if not path.parent.is_dir() or path.is_dir():
         raise UsageError(f"{argument} {path}", "a file in a folder that exists")
+    if suffix and path.suffix.lower() != suffix:
+        raise UsageError(f"{argument} {path}", f"a {suffix} file")
     return path
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import io
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -107,6 +108,16 @@ def decode(
         raise
     except Exception as error:  # decoders raise whatever they like at damaged files
         raise UnreadableImage(name, reason(error)) from error
+
+
+@contextmanager
+def telling_the_remedy() -> Iterator[None]:
+    """Says what to do about an image of a data set that cannot be read."""
+    try:
+        yield
+    except UnreadableImage as error:
+        remedy = "mend it, or set data.unreadable: skip; `fednet data` lists all such files"
+        raise UnreadableImage(error.path, f"{error.reason}; {remedy}") from error
 
 
 def is_colour(image: ImageRef) -> bool:

@@ -21,6 +21,8 @@ from fednet.text import plain_text
 LEFT_BY_SYSTEMS = frozenset(
     {"__MACOSX", "__pycache__", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "Thumbs.db", "desktop.ini"}
 )
+_OWN_FILES = frozenset({"folder", "hugging-face", "table"})
+"""Data sets whose root holds files of the operator's, not those that others publish under the data set's name."""
 
 
 def list_folder(folder: Path) -> ImageListing:
@@ -74,7 +76,8 @@ def root_of(config: DataConfig) -> Path:
     """
     root = (config.root or Path()).expanduser()
     if not is_folder(root):
-        raise DataError(f"data.root: {root} is not a folder; expected {config.name} there: nothing is downloaded")
+        named = "the folder that holds the images" if config.name in _OWN_FILES else config.name
+        raise DataError(f"data.root: {root} is not a folder; expected {named} there: nothing is downloaded")
     if not os.access(root, os.R_OK | os.X_OK):
         raise DataError(f"data.root: {root} cannot be read: this process has no permission")
     return root

@@ -16,7 +16,7 @@ from fednet.data import registry
 from fednet.data.classes import renamed_classes
 from fednet.data.config import DataConfig
 from fednet.data.contract import DataOutline
-from fednet.data.image_files import decode, is_colour
+from fednet.data.image_files import decode, is_colour, telling_the_remedy
 from fednet.data.inspection import inspect_files
 from fednet.data.listing import ImageListing
 from fednet.errors import DataError
@@ -48,7 +48,8 @@ class OpenedListings:
             UnreadableImage: a header is damaged.
         """
         images = [image for part in (self.train, self.test) if part for image, _ in part.labelled]
-        return self.config.channels or (3 if any(map(is_colour, images)) else 1)
+        with telling_the_remedy():
+            return self.config.channels or (3 if any(map(is_colour, images)) else 1)
 
     def outline(self) -> DataOutline:
         """What it holds, classes as they are called here; decodes one image.
@@ -57,7 +58,8 @@ class OpenedListings:
             UnreadableImage: that image, or a header, is damaged.
         """
         config, (first, _) = self.config, self.train.labelled[0]
-        shown = decode(first, background=config.background_value, limits=config.range).values.shape
+        with telling_the_remedy():
+            shown = decode(first, background=config.background_value, limits=config.range).values.shape
         height, width = (config.size or side for side in shown[1:])
         counts = Counter[str]()
         for name, images in self.train.by_class.items():

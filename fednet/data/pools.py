@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate, pad
 
 from fednet.data.classes import renamed_classes
 from fednet.data.config import DataConfig
-from fednet.data.image_files import decode
+from fednet.data.image_files import decode, telling_the_remedy
 from fednet.data.listing import ImageRef
 from fednet.errors import DataError
 
@@ -114,7 +114,8 @@ def stack(paths: Sequence[ImageRef], config: DataConfig, channels: int) -> Tenso
     """
     images: list[Tensor] = []
     for path in paths:
-        decoded = torch.from_numpy(decode(path, background=config.background_value, limits=config.range).values)
+        with telling_the_remedy():
+            decoded = torch.from_numpy(decode(path, background=config.background_value, limits=config.range).values)
         image = conform(decoded[None], config, channels)[0]
         if images and image.shape != images[0].shape:
             raise DataError(

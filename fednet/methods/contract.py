@@ -187,6 +187,7 @@ class Method:
             what the asker cannot do with them: `agree(config, announcements)` raises MethodError, at the driver.
         commands: by name; a space makes a group (`model get`).
         drawer: how samples are drawn from it; None where there is nothing to draw.
+        scripts: how each site's own script takes part, of a method whose sites no launcher can start; empty otherwise.
         preload: modules that `site` and `job` import, which the launcher's fork server imports once for all nodes.
         extra: what installs the libraries that it requires beside the core, for example `fednet[diffusion]`.
         requires: the top-level modules of these libraries.
@@ -206,6 +207,7 @@ class Method:
     agree: Callable[[Any, Mapping[str, str]], None] = _no_agreement
     commands: Mapping[str, Command] = field(default_factory=dict)
     drawer: Drawer | None = None
+    scripts: str = ""
     preload: tuple[str, ...] = ()
     extra: str = ""
     requires: tuple[str, ...] = ()

@@ -103,7 +103,9 @@ def _kind_of_model(value: Any) -> str | None:
     return kind if isinstance(kind, str) else None
 
 
-MODEL_KINDS = ("unet", "diffusers", "python")
+BROUGHT_KINDS = ("diffusers", "python")
+"""Of models that come trained, with no pictures."""
+MODEL_KINDS = ("unet", *BROUGHT_KINDS)
 ScoreModelConfig = Annotated[
     Annotated[UNetConfig, Tag("unet")]
     | Annotated[DiffusersModelConfig, Tag("diffusers")]

@@ -54,7 +54,7 @@ def inspect_folder(folder: Path, settings: Sequence[str], output: Path | None, c
 
     config = _config(folder, settings)
     if output is not None:
-        require_writable(output, "--output")
+        require_writable(output, "--output", ".png")
     with console.status(f"reading {folder}"):
         found = survey(config)
     data_survey.show(console, config, found)

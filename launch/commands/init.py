@@ -56,7 +56,11 @@ def example_of(method: str | None) -> str:
     if not texts:
         from fednet.methods import registry  # noqa: PLC0415 - imports pydantic, which the other commands need not wait for
 
-        known = registry.names()
+        shown = "\n".join(example_texts().values())
+        known = [name for name in registry.names() if re.search(rf"^method: {re.escape(name)}\b", shown, re.MULTILINE)]
+        if method in registry.names() and (scripts := registry.find(method or "").scripts):
+            hint = f"The sites of {method} are scripts of your own, with {scripts}."
+            raise ConfigError(ConfigProblem("--method", hint=hint))
         expected = f"a method that an example shows ({', '.join(known)})"
         raise ConfigError(ConfigProblem("--method", expected, repr(method), hint=did_you_mean(method or "", known)))
     text = texts.get(method or "") or next(iter(texts.values()))

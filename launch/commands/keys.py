@@ -69,6 +69,8 @@ def trust(
     grant = keys.Grant(role, rights, until.date() if until else None) if role or may or until else None
     public = keys.trust_keys(file, folder, grant, replace=replace)
     _print_line(f"{public.name} is trusted as a {keys.describe(public)}, fingerprint {public.fingerprint}")
+    if _is_over(public):
+        _print_line("That day is past: nobody lets it in. Say another with --until and --replace.")
     _print_line(
         f"Ask the operator of {public.name} whether `fednet keys fingerprint {public.name}` prints the same there."
     )
@@ -95,6 +97,9 @@ def listed(folder: FolderOption = KEYS_FOLDER, as_json: JsonOption = False) -> N
     found += [("trusted", public) for public in keys.trusted_keys(folder)]
     if as_json:
         print_json([_values(whose, public) for whose, public in found])
+        return
+    if not found:
+        _print_line(f"no keys in {folder}: `fednet keys new NAME` makes some, --folder looks elsewhere")
         return
     table = open_table("name", "", "fingerprint", "as")
     for whose, public in found:

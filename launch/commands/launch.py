@@ -31,11 +31,14 @@ def launch(
         bool, typer.Option("--detach", help="Go on in the background once it is started; see ls, attach, stop.")
     ] = False,
 ) -> None:
-    """Starts a cluster, shows its progress, and leaves results and a report."""
+    """Starts a cluster, shows its progress, and leaves results and a report.
+
+    A run of the same name that had another configuration is replaced: `--set name=...` keeps both.
+    """
     leave = go_on_in_background() if detach else None
     console = open_console(plain=detach)
     console.print(f"fednet {fednet.__version__}", style="dim", highlight=False)
-    from launch.config.schema import load_config  # noqa: PLC0415 - help texts need not wait for these
+    from launch.config.schema import load_launchable  # noqa: PLC0415 - help texts need not wait for these
     from launch.run import session  # noqa: PLC0415
     from launch.run.folder import LOGS  # noqa: PLC0415
 
@@ -44,7 +47,7 @@ def launch(
             _say_where(folder, out, console)
             leave(folder / LOGS)
 
-    loaded = load_config(config, overrides or ())
+    loaded = load_launchable(config, overrides or ())
     session.launch(loaded, out, console, serve=serve, insecure=insecure, resume=resume, locked=locked)
 
 

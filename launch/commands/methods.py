@@ -98,7 +98,10 @@ class MethodGroup(PlainGroup):
             method = find_method(self._method)
             self.help = f"{self._method}: {method.summary}."
             if not method.commands:
-                self.help += "\n\nThe method has no commands of its own; `fednet launch` runs it."
+                runs_it = (
+                    f"its sites are your scripts: {method.scripts}" if method.scripts else "`fednet launch` runs it"
+                )
+                self.help += f"\n\nThe method has no commands of its own; {runs_it}."
             self._found = _typer_group(self._method, method.commands)
         return self._found
 

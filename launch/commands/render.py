@@ -38,9 +38,9 @@ def compose(
     ] = None,
 ) -> None:
     """Writes an image and a compose.yaml: all nodes on one machine, each in a container."""
-    from launch.config.schema import load_config  # noqa: PLC0415 - help texts need not wait for it
+    from launch.config.schema import load_launchable  # noqa: PLC0415 - help texts need not wait for it
 
-    loaded = load_config(config, overrides or ())
+    loaded = load_launchable(config, overrides or ())
     from launch.render.compose import COMMAND, render_compose  # noqa: PLC0415 - nor a mistake in the file for these
     from launch.render.deployment import plan_deployment  # noqa: PLC0415
     from launch.run.devices import DeviceInventory, cores, read_inventory  # noqa: PLC0415
@@ -65,9 +65,9 @@ def kubernetes(
     ] = None,
 ) -> None:
     """Writes an image, an Indexed Job with its Service, and Secrets: each node in a pod."""
-    from launch.config.schema import load_config  # noqa: PLC0415 - help texts need not wait for it
+    from launch.config.schema import load_launchable  # noqa: PLC0415 - help texts need not wait for it
 
-    loaded = load_config(config, overrides or ())
+    loaded = load_launchable(config, overrides or ())
     from launch.render.deployment import label, plan_deployment  # noqa: PLC0415 - nor a mistake in the file for these
     from launch.render.kubernetes import KubernetesOptions, render_kubernetes  # noqa: PLC0415
     from launch.run.devices import DeviceInventory  # noqa: PLC0415
@@ -83,9 +83,9 @@ def kubernetes(
 @app.command()
 def slurm(config: ConfigArgument, *, overrides: OverridesOption = None, to: ToOption = None) -> None:
     """Writes a job script for sbatch and node files: all nodes in one job, in a folder that the cluster shares."""
-    from launch.config.schema import load_config  # noqa: PLC0415 - help texts need not wait for it
+    from launch.config.schema import load_launchable  # noqa: PLC0415 - help texts need not wait for it
 
-    loaded = load_config(config, overrides or ())
+    loaded = load_launchable(config, overrides or ())
     from launch.render.slurm import render_slurm  # noqa: PLC0415 - nor a mistake in the file for these
 
     path = render_slurm(loaded, _folder(loaded, to))

@@ -28,6 +28,23 @@ if TYPE_CHECKING:
     from nodes.driver import BlockingNetwork
 
 GRID_SUFFIXES = {".png"}
+OTHER_SUFFIXES = {
+    ".bmp",
+    ".gif",
+    ".jpeg",
+    ".jpg",
+    ".npy",
+    ".npz",
+    ".pdf",
+    ".pt",
+    ".safetensors",
+    ".svg",
+    ".tif",
+    ".tiff",
+    ".txt",
+    ".webp",
+}
+"""No names of folders, whatever else they were meant to be."""
 """Endings of a path that ask for one image of all samples; any other path is a folder."""
 
 
@@ -217,7 +234,8 @@ def _require_writable(output: Path) -> Path:
 
     if output.suffix.lower() in GRID_SUFFIXES:
         return require_writable(output, "--output")
-    if not output.parent.is_dir() or (output.exists() and (not output.is_dir() or any(output.iterdir()))):
+    other_file = output.suffix.lower() in OTHER_SUFFIXES and not output.is_dir()
+    if other_file or not output.parent.is_dir() or (output.exists() and (not output.is_dir() or any(output.iterdir()))):
         expected = "a .png, or a folder that is new or empty in one that exists"
         raise ConfigError(ConfigProblem(f"--output {output}", expected))
     return output

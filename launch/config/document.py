@@ -22,7 +22,20 @@ KeyPath = tuple[str, ...]
 
 
 class _Loader(yaml.SafeLoader):
-    """The safe loader, with numbers such as 1e-3 read as YAML 1.2 reads them (PyYAML: as text)."""
+    """The safe loader, with numbers such as 1e-3 read as YAML 1.2 reads them (PyYAML: as text), and keys as written."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping with keys as they are written: a site may be called `no`, which PyYAML reads as false, or `010`."""
+        if isinstance(node, yaml.MappingNode):
+            self.flatten_mapping(node)
+            for key, _ in node.value:
+                if isinstance(key, yaml.ScalarNode) and key.tag == self._implied(key.value):
+                    key.tag = "tag:yaml.org,2002:str"
+        return super().construct_mapping(node, deep)
+
+    def _implied(self, text: str) -> str:
+        """The tag of a text that names none."""
+        return str(self.resolve(yaml.ScalarNode, text, (True, False)))  # type: ignore[no-untyped-call]
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         """The value of a node; PyYAML raises whatever it likes where a text is not of its tag (`!!timestamp x`)."""
@@ -104,7 +117,8 @@ def parse(text: str, source: str, overrides: Sequence[str] = ()) -> YamlDocument
     if twice:
         raise ConfigError(*twice)
     if root is None or not isinstance(values, dict):
-        raise ConfigError(ConfigProblem(source, "a mapping of keys to values", type(values).__name__, line=1))
+        given = "nothing" if values is None else f"a {type(values).__name__}"
+        raise ConfigError(ConfigProblem(source, "a mapping of keys to values", given, line=1))
     marks = list(_marks(root))
     document = YamlDocument(source, values, {key: DocumentPosition(source, line) for key, line in marks})
     return reduce(apply_override, overrides, document)
@@ -223,7 +237,9 @@ def apply_override(document: YamlDocument, text: str) -> YamlDocument:
         raise ConfigError(ConfigProblem(where, "a YAML value after the =", str(error), key=dotted)) from error
     values = _replaced(document.values, key, value, where, dotted)
     kept = {path: place for path, place in document.places.items() if path[: len(key)] != key}
-    return YamlDocument(document.source, values, {**kept, key: DocumentPosition(where, None)})
+    above = [key[:length] for length in range(1, len(key)) if key[:length] not in kept]  # what the override has made
+    made = dict.fromkeys([*above, key], DocumentPosition(where, None))
+    return YamlDocument(document.source, values, {**kept, **made})
 
 
 def _replaced(tree: Any, key: KeyPath, value: Any, where: str, dotted: str) -> Any:

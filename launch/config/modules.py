@@ -1,4 +1,4 @@
-"""Modules that a configuration names, for a method, data or a model, are looked for in its own folder first.
+"""Modules that a configuration names, for a method, data, a model or a rule, are looked for in its own folder first.
 
 Knows the keys that may name a module; imports none.
 """
@@ -10,10 +10,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+_KEYS = {"data": ("name", "object"), "model": ("object",), "rule": ("kind",)}
+"""The keys of a section that may name a module, wherever the section stands."""
 
-def names_modules(values: Mapping[str, Any]) -> bool:
-    """Whether a configuration names a method or a data set by the path of its module, or a model by its factory's."""
-    return any(isinstance(name, str) and ("." in name or ":" in name) for name in _names(values))
+
+def named_modules(values: Mapping[str, Any]) -> list[str]:
+    """The modules of a method, data sets and rules that are named by their path, and of factories."""
+    return list(dict.fromkeys(name.partition(":")[0] for name in plugin_names(values) if "." in name or ":" in name))
+
+
+def plugin_names(values: Mapping[str, Any]) -> list[str]:
+    """The method, data sets and rules of a configuration, as they are named, and the factories."""
+    return [name for name in (values.get("method"), *_names_below(values)) if isinstance(name, str)]
 
 
 def make_importable(folder: Path) -> None:
@@ -24,10 +32,13 @@ def make_importable(folder: Path) -> None:
     sys.path.insert(0, path)
 
 
-def _names(values: Mapping[str, Any]) -> Iterator[object]:
-    yield values.get("method")
-    nodes = values.get("nodes")
-    for part in (values, *(nodes.values() if isinstance(nodes, Mapping) else ())):
-        for section, key in (("data", "name"), ("data", "object"), ("model", "object")):
-            named = part.get(section) if isinstance(part, Mapping) else None
-            yield named.get(key) if isinstance(named, Mapping) else None
+def _names_below(part: object) -> Iterator[object]:
+    """The names of the data sets, models and rules of a section and of those within it."""
+    for key, value in part.items() if isinstance(part, Mapping) else ():
+        rules = value if key == "rule" and isinstance(value, list) else [value]
+        if key == "rule":
+            yield from rules
+        for section in rules:
+            for inner in _KEYS.get(key, ()) if isinstance(section, Mapping) else ():
+                yield section.get(inner)
+            yield from _names_below(section)

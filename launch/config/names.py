@@ -32,7 +32,10 @@ def written_name(text: str) -> str:
     for character in name:
         if character in "/\\" or (character != " " and unicodedata.category(character)[0] in "CZ"):
             label = unicodedata.name(character, f"U+{ord(character):04X}")
-            raise ValueError(f"a name has no {label}: no separators of paths, and nothing that cannot be seen")
+            shown = repr(character) if character in "/\\" else label
+            raise ValueError(
+                f"expected a name without {shown}: no separators of paths, and nothing that cannot be seen"
+            )
     return name
 
 

@@ -20,7 +20,7 @@ from launch.config import examples
 from launch.config.document import KeyPath, YamlDocument, from_values, parse
 from launch.config.engines import EngineConfig, LocalEngineConfig, SshEngineConfig, named
 from launch.config.feasibility import infeasible
-from launch.config.modules import make_importable, names_modules
+from launch.config.modules import make_importable, named_modules
 from launch.config.names import slug, written_name
 from launch.config.site_sections import require_site_sections, with_absolute_paths
 from launch.config.validation import validate_model
@@ -188,7 +188,7 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
     document = with_absolute_paths(document, folder)
     if "engine" in document.values:
         document = replace(document, values={**document.values, "engine": named(document.values["engine"])})
-    if names_modules(document.values):
+    if named_modules(document.values):
         make_importable(folder)
     own = {key: value for key, value in document.values.items() if key in ClusterConfig.model_fields}
     rest = {key: value for key, value in document.values.items() if key not in ClusterConfig.model_fields}
@@ -205,6 +205,19 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
     return LoadedConfig(cluster, method, document)
 
 
+def load_launchable(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> LoadedConfig:
+    """The same, of a cluster whose sites are to be started for the operator.
+
+    Raises:
+        ConfigError: as above, or each site is a script that its operator starts.
+    """
+    loaded = load_config(source, overrides)
+    if scripts := registry.find(loaded.cluster.method).scripts:
+        hint = f"No launcher starts the sites of {loaded.cluster.method}: start a script for each, with {scripts}."
+        raise ConfigError(loaded.document.problem(("method",), "", hint=hint))
+    return loaded
+
+
 def _find(source: str) -> tuple[str, str]:
     """The text behind a path or an example's name, and what to call it in errors."""
     path = Path(source)
@@ -213,6 +226,9 @@ def _find(source: str) -> tuple[str, str]:
             return path.read_text("utf-8"), source
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(ConfigProblem(source, "a readable UTF-8 text file", str(error))) from error
+    if path.is_dir():
+        hint = f"Give the file in it: {path / 'cluster.yaml'}" if (path / "cluster.yaml").is_file() else ""
+        raise ConfigError(ConfigProblem(source, "a file", "a folder", hint=hint))
     if path.suffix in {".yaml", ".yml"} or len(path.parts) > 1:
         raise ConfigError(ConfigProblem(source, "an existing file", hint="Run `fednet examples` for built-in ones."))
     return examples.example_text(source), f"example {source}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
@@ -27,6 +28,13 @@ _STRUCTURES = {
     "list_type": "a list",
     "tuple_type": "a list",
 }
+_PATTERNS = {
+    r"^[a-z0-9][a-z0-9_-]{0,31}$": "a name of 1 to 32 of the characters a-z 0-9 _ -, the first a letter or a digit",
+    r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$": "a module and what it defines, such as my_module:make",
+    r"^(tcp://.+:\d+|ipc://.+)$": "an address, tcp://HOST:PORT or ipc://PATH",
+    r"^[0-9a-f]{4}(-[0-9a-f]{4}){7}$": "what `fednet keys fingerprint` prints",
+}
+"""What the operator is told in place of a regular expression."""
 
 
 def validate_model(
@@ -144,7 +152,10 @@ def _problem(
         hint = did_you_mean(key[-1], known)
         return ConfigProblem(place.where, expected, f"the unknown key '{key[-1]}'", place.line, dotted, hint)
     if first["type"] == "missing":
-        return ConfigProblem(place.where, "this key", "nothing", place.line, dotted)
+        given = [other for other in _keys_at(document, above + key[:-1]) if other not in known]
+        close = get_close_matches(key[-1], given, n=1)
+        hint = f"The key '{close[0]}' is unknown: did you mean {key[-1]}?" if close else ""
+        return ConfigProblem(place.where, "this key", "nothing", place.line, dotted, hint)
     if first["type"] in {"value_error", "assertion_error"}:
         message = first["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
         return ConfigProblem(
@@ -152,8 +163,26 @@ def _problem(
         )
     expected = " or ".join(dict.fromkeys(_expected(detail) for detail in details))
     options = [option.strip("' ") for detail in details for option in _options(detail)]
-    hint = did_you_mean(first["input"], options) if isinstance(first["input"], str) else ""
-    return ConfigProblem(place.where, expected, _shown(first["input"]), place.line, dotted, hint)
+    given = first["input"]
+    tag = str(first.get("ctx", {}).get("discriminator", "")).strip("'")
+    if isinstance(given, Mapping) and tag in given:
+        given, dotted, place = given[tag], f"{dotted}.{tag}", document.place((*above, *key, tag))
+    return ConfigProblem(place.where, expected, _shown(given), place.line, dotted, _hint(first["type"], given, options))
+
+
+def _hint(kind: str, given: object, options: Sequence[str]) -> str:
+    if kind == "string_type" and isinstance(given, bool | int | float):
+        return "YAML reads it as something other than text: put it in quotes."
+    if given is None and _STRUCTURES.get(kind, "").startswith("a mapping"):
+        return "Write {} where there is nothing to say."
+    return did_you_mean(given, options) if isinstance(given, str) else ""
+
+
+def _keys_at(document: YamlDocument, key: KeyPath) -> list[str]:
+    values: Any = document.values
+    for step in key:
+        values = values.get(step) if isinstance(values, Mapping) else None
+    return list(values) if isinstance(values, Mapping) else []
 
 
 def _known(schema: type[BaseModel], key: KeyPath) -> list[str]:
@@ -175,16 +204,16 @@ def _expected(detail: ErrorDetails) -> str:
     """The end of "expected ..." for one of pydantic's errors."""
     context: Mapping[str, Any] = detail.get("ctx", {})
     if "expected_tags" in context:
-        return f"one of {context['expected_tags']} as {context['discriminator']}"
+        return f"one of {context['expected_tags']}"
     if detail["type"] == "union_tag_not_found":
         return f"a mapping with the key {context['discriminator']}"
     if detail["type"] == "string_pattern_mismatch":
-        return f"text that matches {context['pattern']}"
+        return _PATTERNS.get(context["pattern"], f"text that matches {context['pattern']}")
     if detail["type"] in _STRUCTURES:
         return _STRUCTURES[detail["type"]]
     return detail["msg"].removeprefix("Input should be ")
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
+    text = "nothing" if value is None else repr(value)
     return text if len(text) <= _MAX_VALUE_CHARACTERS else text[: _MAX_VALUE_CHARACTERS - 3] + "..."

@@ -13,7 +13,7 @@ from typing import Any, Literal, Self, overload
 from rich.console import Console
 
 from launch.config.document import as_overrides
-from launch.config.schema import LoadedConfig, load_config
+from launch.config.schema import LoadedConfig, load_launchable
 from launch.output import open_console
 from launch.python.run import Run
 from launch.run import session
@@ -177,7 +177,7 @@ def launch(
     """
     if serve and not background:
         raise ValueError("serve=True keeps the cluster up until it is stopped: launch it with background=True")
-    loaded = load_config(config, as_overrides(overrides))
+    loaded = load_launchable(config, as_overrides(overrides))
     console = open_console(quiet=not progress)
     handle = RunHandle(loaded, Path(out), console, serve=serve, resume=resume, insecure=insecure)
     if background:

@@ -45,6 +45,12 @@ _HEAD = f"""\
 """
 
 
+def _as_seen_from(folder: Path, path: Path) -> str:
+    """A path for a compose file in a folder, which may be moved with what lies in it."""
+    path, folder = path.absolute(), folder.absolute()
+    return f"./{path.relative_to(folder)}" if path.is_relative_to(folder) else str(path)
+
+
 def compose_file(deployment: Deployment, private: Mapping[str, Path]) -> dict[str, Any]:
     """The compose file's values.
 
@@ -52,7 +58,7 @@ def compose_file(deployment: Deployment, private: Mapping[str, Path]) -> dict[st
         deployment: the run.
         private: everybody's private file.
     """
-    secrets = {f"{name}-key": {"file": str(path.absolute())} for name, path in private.items()}
+    secrets = {f"{name}-key": {"file": _as_seen_from(deployment.folder, path)} for name, path in private.items()}
     configs = {f"{name}-public": {"file": f"./public/{name}{PUBLIC}"} for name in private}
     return {
         "name": deployment.label,

@@ -2,7 +2,7 @@
 
 The context is a folder of its own, so that no key and no data can get into the image: a Dockerfile, a wheel that is
 packed from the installed packages (wheels are specified in PEP 427 and PEP 491), the versions of their requirements,
-and the modules of a method or data set that the configuration names by their path. Knows no engine.
+and the modules of a method, data set or rule that the configuration names by their path. Knows no engine.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Final
 
 from fednet.methods import registry
-from launch.config.schema import DRIVER, LoadedConfig
+from launch.config.modules import named_modules, plugin_names
+from launch.config.schema import LoadedConfig
 from launch.errors import ConfigError, ConfigProblem
 from launch.render.deployment import MARK, RUNS, write_files
-from launch.run.local_data import data_sets, model_values
 
 CONTEXT: Final = "image"
 MODULES: Final = "modules"
@@ -30,7 +30,7 @@ USER: Final = 10001
 """Number of the user and the group in the image, without a name on any machine."""
 PACKAGES: Final = ("fednet", "launch", "nodes", "protocol")
 
-_GROUPS = ("fednet.methods", "fednet.data")
+_GROUPS = ("fednet.methods", "fednet.data", "fednet.rules")
 _TIME = (1980, 1, 1, 0, 0, 0)
 """The time of every file of the wheel, the earliest that zip files can hold: the same files make the same wheel."""
 _WHEEL = "Wheel-Version: 1.0\nGenerator: fednet render\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
@@ -60,8 +60,8 @@ def dockerfile(loaded: LoadedConfig, wheel: str) -> str:
     own = f"/context/{wheel}[{extra}]" if extra else f"/context/{wheel}"
     install = " ".join(f"'{each}'" for each in (own, *_plugins(loaded)))
     version = ".".join(platform.python_version_tuple()[:2])
-    modules = f"COPY {MODULES} /opt/modules\nENV PYTHONPATH=/opt/modules\n" * any(
-        "." in name for name in _names(loaded)
+    modules = f"COPY {MODULES} /opt/modules\nENV PYTHONPATH=/opt/modules\n" * bool(
+        named_modules(loaded.document.values)
     )
     return f"""\
 # Written by `fednet render`: the very fednet that has written it, and the versions of what it needs that it had.
@@ -121,15 +121,9 @@ def _digest(content: bytes) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
 
 
-def _names(loaded: LoadedConfig) -> tuple[str, ...]:
-    """The method and the data sets that the configuration names."""
-    sets = data_sets(loaded, (*loaded.cluster.entries, DRIVER))
-    return tuple(dict.fromkeys((loaded.cluster.method, *(data.name for data in sets))))
-
-
 def _plugins(loaded: LoadedConfig) -> Iterator[str]:
-    """What pip has to install beside fednet: the distributions that have registered the method and the data sets."""
-    names, found = _names(loaded), set()
+    """What pip has to install beside fednet: the distributions that have registered the method, data sets and rules."""
+    names, found = plugin_names(loaded.document.values), set()
     for point in (point for group in _GROUPS for point in entry_points(group=group) if point.name in names):
         if point.dist is not None and point.dist.name != "fednet":
             found.add(f"{point.dist.name}=={point.dist.version}")
@@ -138,10 +132,7 @@ def _plugins(loaded: LoadedConfig) -> Iterator[str]:
 
 def _modules(loaded: LoadedConfig) -> Iterator[Path]:
     """The sources of the modules that the configuration names by their path, as files or packages."""
-    models = model_values(loaded, tuple(loaded.cluster.entries), "object")
-    sets = data_sets(loaded, (*loaded.cluster.entries, DRIVER))
-    factories = (*models, *(data.object for data in sets if data.object))
-    named = [*(name for name in _names(loaded) if "." in name), *(name.partition(":")[0] for name in factories)]
+    named = named_modules(loaded.document.values)
     for top in dict.fromkeys(name.partition(".")[0] for name in named):
         yield _source(top)
 

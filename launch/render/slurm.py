@@ -33,7 +33,8 @@ def render_slurm(loaded: LoadedConfig, folder: Path) -> Path:
     """
     engine = loaded.cluster.engine
     if not isinstance(engine, SlurmEngineConfig):
-        raise ConfigError(loaded.document.problem(("engine",), "the engine slurm", engine.kind))
+        hint = "Say --set engine=slurm, or describe the job as docs/how-to/slurm.md does."
+        raise ConfigError(loaded.document.problem(("engine",), "the engine slurm", engine.kind, hint))
     check_data(loaded, (DRIVER,))
     plan = make_plan(
         loaded, DeviceInventory(0, cores()), folder, Path("sockets"), keys=launch_keys(loaded),

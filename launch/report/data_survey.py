@@ -127,7 +127,7 @@ def _shape(config: DataConfig, files: ListedImages) -> str:
     if config.size is not None:
         how = "" if square else f", {config.fit} where they are not square"
         return f"{colour}{mixed}, {config.size} x {config.size}{how}"
-    return f"{colour}{mixed}, {'at their own size' if len(found.sizes) == 1 else 'of several sizes: set data.size'}"
+    return f"{colour}{mixed}, {'at their own size' if len(found.sizes) <= 1 else 'of several sizes: set data.size'}"
 
 
 def _listed(counts: Mapping[Any, int]) -> str:

@@ -19,6 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from fednet.files import write_whole
+from fednet.models.config import BROUGHT_KINDS
 from fednet.reporting import summary, tables
 from fednet.reporting.summary import SummarySection
 from launch.config.document import parse
@@ -176,7 +177,7 @@ def _unrolled(progress: Sequence[LauncherEvent]) -> Iterator[tuple[LauncherEvent
     for event in progress:
         key, done = (event.node, event.data["phase"]), int(event.data["done"])
         start, last = before.get(key, (0, 0))
-        if done < last:
+        if done < last or (done == last and done == event.data["total"]):  # the end of one is told once
             start += last
         before[key] = start, done
         yield event, start + done
@@ -233,17 +234,31 @@ def _lane_kind(event: LauncherEvent, ready: bool) -> str | None:
 def run_facts(config: Mapping[str, Any], happened: Sequence[LauncherEvent]) -> list[tuple[str, str]]:
     """The first facts of a report, as name and value."""
     nodes = config.get("nodes", 0)
-    data = config.get("data", {})
     facts = {
         "method": config.get("method", ""),
         "nodes": nodes if isinstance(nodes, int) else len(nodes),
-        "data": data.get("name", "") if isinstance(data, dict) else "",
-        "partition": (config.get("partition") or {}).get("kind", ""),
+        **_data_facts(config, list(nodes.values()) if isinstance(nodes, dict) else [{}]),
         "seed": config.get("seed", ""),
     }
     if len(happened) > 1:
         facts["took"] = _duration(running_time(happened))
     return [(name, str(value)) for name, value in facts.items() if value not in {"", None}]
+
+
+def _data_facts(config: Mapping[str, Any], entries: Sequence[Mapping[str, Any] | None]) -> dict[str, str]:
+    """The data set and how it is divided: of sites that share one; others have their own, or bring a trained model."""
+    data, model = config.get("data"), config.get("model")
+    kinds = [((entry or {}).get("model") or model or {}).get("kind", "unet") for entry in entries]
+    own = [bool((one or {}).get("data")) or kind in BROUGHT_KINDS for one, kind in zip(entries, kinds, strict=True)]
+    if not isinstance(data, dict) or not entries:
+        return {}
+    if all(own):
+        return {"data": "each site's own"}
+    shared = str(data.get("name", ""))
+    return {
+        "data": f"{shared}, and sites' own" if any(own) else shared,
+        "partition": (config.get("partition") or {}).get("kind", ""),
+    }
 
 
 def running_time(happened: Sequence[LauncherEvent]) -> float:

@@ -126,7 +126,7 @@ def status_table(
     head.add_row(
         spinner or Text("■", style="dim"),
         Text(board.title, style="bold"),
-        Text(format_elapsed(now - board.began), "dim"),
+        Text(format_elapsed(board.elapsed(now)), "dim"),
     )
     body = Table(box=None, padding=(0, 1), pad_edge=False, header_style="dim", expand=True)
     body.add_column("node", no_wrap=True)
@@ -168,7 +168,7 @@ def format_values(values: Mapping[str, float]) -> str:
 
 def status_line(board: StatusBoard, now: float) -> str:
     """The status in one line: `[0:42] a1 a2 train 45% 40% · a3 ready · driver: waits for a1 a2`."""
-    return f"[{format_elapsed(now - board.began)}] {progress_line(board)}"
+    return f"[{format_elapsed(board.elapsed(now))}] {progress_line(board)}"
 
 
 def progress_line(board: StatusBoard) -> str:

@@ -90,6 +90,7 @@ class StatusBoard:
     Attributes:
         title: the run's name.
         began: seconds since the epoch.
+        ended: the same, of a run that is over.
         rows: by node name.
         notices: what the rows alone do not show, in order.
     """
@@ -97,6 +98,7 @@ class StatusBoard:
     def __init__(self, title: str, rows: Iterable[NodeStatus], now: float, *, show_all: bool = False) -> None:
         self.title = title
         self.began = now
+        self.ended: float | None = None
         self.rows = {row.name: row for row in rows}
         self.notices: list[str] = []
         self._show_all = show_all
@@ -106,6 +108,8 @@ class StatusBoard:
         row = self.rows.get(event.node)
         if event.kind == "began":
             self._begin(event)
+        elif event.kind == "over":
+            self.ended = event.time
         elif row is None:
             self._record_unplanned(event)
         elif row.state not in FINAL_STATES:
@@ -113,9 +117,13 @@ class StatusBoard:
             self._add_notice(row, event)
 
     def _begin(self, event: Event) -> None:
-        self.began = event.time
+        self.began, self.ended = event.time, None
         for name in event.data.get("nodes", ()):
             self.rows.setdefault(name, NodeStatus(name, "guest" if name == DRIVER else "client", ""))
+
+    def elapsed(self, now: float) -> float:
+        """For how many seconds the run has gone on, or went on."""
+        return (now if self.ended is None else self.ended) - self.began
 
     def awaited(self) -> tuple[str, ...]:
         """The clients that are neither ready nor gone, for which the driver waits."""

@@ -2,15 +2,19 @@
 
 The fork comes before anything slow is imported: no thread, no torch, no socket is in its way. Whatever goes wrong until
 the run's folder is locked is shown on the terminal, with the exit code of its family, since the command waits for it;
-after that the output goes to a file in the folder.
+after that the output goes to a file in the folder. What goes on never holds the terminal: what it writes until then
+passes through the command, so that `fednet launch --detach | tee FILE`, or over ssh, ends with the command and not with
+the run, whichever helpers have inherited the output.
 """
 
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -32,12 +36,17 @@ def go_on_in_background() -> Callable[[Path], None]:
     """
     settle()  # what is buffered is written once
     heard, told = os.pipe()
+    output, errors = os.pipe(), os.pipe()
     child = os.fork()
     if child:
-        os.close(told)
-        _wait_for(child, heard)
-    os.close(heard)
+        for descriptor in (told, output[1], errors[1]):
+            os.close(descriptor)
+        _wait_for(child, heard, {output[0]: 1, errors[0]: 2})
     os.setsid()
+    os.dup2(output[1], 1)
+    os.dup2(errors[1], 2)
+    for descriptor in (heard, *output, *errors):
+        os.close(descriptor)
     _redirect(Path(os.devnull), os.O_RDONLY, 0)
 
     def leave(folder: Path) -> None:
@@ -49,9 +58,9 @@ def go_on_in_background() -> Callable[[Path], None]:
     return leave
 
 
-def _wait_for(child: int, heard: int) -> NoReturn:
+def _wait_for(child: int, heard: int, streams: Mapping[int, int]) -> NoReturn:
     try:
-        goes_on = os.read(heard, 1)  # nothing: it has ended
+        goes_on = _relay(heard, streams)
     except BaseException:  # a signal for this process, which the other one's session does not get
         os.kill(child, signal.SIGTERM)
         raise
@@ -59,6 +68,22 @@ def _wait_for(child: int, heard: int) -> NoReturn:
         sys.exit(EXIT_OK)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     sys.exit(code if code >= 0 else 128 - code)
+
+
+def _relay(heard: int, streams: Mapping[int, int]) -> bool:
+    """Passes on all that the other has written until it goes on (True) or has ended."""
+    waiting, goes_on = {heard, *streams}, False
+    while ready := select.select(waiting, [], [], None if heard in waiting else 0)[0]:
+        for source in ready:
+            data = os.read(source, 65536)
+            if source == heard:
+                goes_on = bool(data)
+            elif data:
+                with suppress(OSError):  # what cannot be shown ends nothing
+                    os.write(streams[source], data)
+            if source == heard or not data:
+                waiting.discard(source)
+    return goes_on
 
 
 def _redirect(path: Path, flags: int, *descriptors: int) -> None:

@@ -97,6 +97,11 @@ def trust_keys(file: Path, folder: Path, grant: Grant | None = None, *, replace:
     Raises:
         ConfigError: it holds no public keys, the name has others here already, or there is no key to sign a grant with.
     """
+    if file.suffix == PRIVATE and file.is_file():
+        hint = "A private file never leaves the machine of its owner: make other keys (`fednet keys new`) where it has."
+        raise ConfigError(
+            ConfigProblem(str(file), f"the public file, {file.stem}{PUBLIC}", "the private one", hint=hint)
+        )
     with _operators():
         public = key_folder.read_public_file(file)
         own = {each.name: each for each in key_folder.own_keys(folder)}

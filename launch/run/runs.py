@@ -111,7 +111,7 @@ def _end(over: LauncherEvent | None, *, began: bool) -> Mapping[str, Any]:
     if over is None:
         if not began:
             return {"state": "by hand"}
-        reason = "the process that ran it has ended without a word"
+        reason = "the process that ran it has ended without a word; launch it with --resume to go on"
         return {"state": "died", "code": EXIT_INTERNAL_ERROR, "reason": reason}
     code = int(over.data["code"])
     state = "done" if code == EXIT_OK else "stopped" if code > 128 else "failed"

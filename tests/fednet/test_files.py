@@ -151,6 +151,12 @@ def test_a_file_to_write_needs_an_existing_folder(tmp_path: Path, name: str) -> 
         require_writable(tmp_path / name, "-o")
 
 
+def test_a_file_of_one_format_is_called_so(tmp_path: Path) -> None:
+    assert require_writable(tmp_path / "x.PNG", "-o", ".png") == tmp_path / "x.PNG"
+    with pytest.raises(UsageError, match=r"-o .*x\.jpg: expected a \.png file"):
+        require_writable(tmp_path / "x.jpg", "-o", ".png")
+
+
 def test_a_line_is_appended_whole_or_not_at_all(tmp_path: Path) -> None:
     limit = 20
     script = (

@@ -52,4 +52,5 @@ METHOD = Method(
     site=site,
     job=job,
     disclosures=DISCLOSURES,
+    scripts="fednet.join(CONFIG, name=NAME), see docs/python.md",
 )

@@ -38,12 +38,13 @@ def infer(
     uncertainty: Annotated[bool, typer.Option("--uncertainty", help="Estimate uncertainty by MC dropout.")] = False,
     passes: Annotated[int, typer.Option(min=1, help="Dropout passes.")] = 100,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Write original, masked, reconstructions and difference.")
+        Path | None,
+        typer.Option("-o", "--output", help="Write a .png of original, masked, reconstructions, difference."),
     ] = None,
 ) -> None:
     """Classifies an image and says whether it is novel: unlike anything that the sites were trained on."""
     content = read_bounded(image, MAX_IMAGE_BYTES)
-    written = require_writable(output, "--output") if output else None
+    written = require_writable(output, "--output", ".png") if output else None
     from fednet.images import save_png  # noqa: PLC0415 - imports torch, as the next three
     from fednet.methods.novelty import figures, image_decoding, inference  # noqa: PLC0415
     from fednet.methods.novelty.command_output import (  # noqa: PLC0415

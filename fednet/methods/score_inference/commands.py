@@ -43,7 +43,7 @@ def sample(
     output: Annotated[Path, typer.Option("-o", "--output", help="The picture to write.")] = Path("grid.png"),
 ) -> None:
     """Draws pictures of a prompt, and writes them as one image."""
-    written = require_writable(output, "--output")
+    written = require_writable(output, "--output", ".png")
     given = {"count": count, "seed": seed, "guidance": guidance, "sampler": sampler, "rule": RuleSettings(kind=rule)}
     try:
         request = ScoreSampleRequest.model_validate(given)

@@ -212,7 +212,7 @@ def test_what_cannot_be_read_is_refused_or_left_out_and_counted(
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).write_bytes(b"\x89PNG\r\n\x1a\nno more")
     data = DataConfig(name="folder", root=tmp_path)
-    with pytest.raises(UnreadableImage, match=r"5\.png is not a readable image"):
+    with pytest.raises(UnreadableImage, match=r"5\.png is not a readable image: .*or set data\.unreadable: skip"):
         load(data)
     splits = load(data.model_copy(update={"unreadable": "skip"}))
     assert splits.train.classes == ("a", "b")

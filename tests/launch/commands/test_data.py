@@ -39,6 +39,18 @@ def test_a_file_that_cannot_be_read_ends_it_unless_it_is_skipped(folder: Path) -
     assert CliRunner().invoke(app, ["data", str(folder), "--set", "unreadable=skip"]).exit_code == 0
 
 
+def test_a_grid_is_a_png(folder: Path, tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["data", str(folder), "-o", str(tmp_path / "grid.jpg")])
+    assert "expected a .png file" in str(done.exception)
+    assert not (tmp_path / "grid.jpg").exists()
+
+
+def test_a_folder_that_is_missing_or_empty_is_called_so(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["data", str(tmp_path / "none")])
+    assert "is not a folder; expected the folder that holds the images there" in str(done.exception)
+    assert "set data.size" not in CliRunner().invoke(app, ["data", str(tmp_path)]).stdout
+
+
 def test_a_table_is_looked_at_as_a_folder_is(folder: Path) -> None:
     (folder / "findings.csv").write_text("path,label\ncat/0.png,a\ndog/0.png,b\ndog/1.png,b\n")
     done = CliRunner().invoke(app, ["data", str(folder), "--set", "name=table"])

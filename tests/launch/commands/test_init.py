@@ -37,6 +37,14 @@ def test_an_unknown_method_is_refused_with_the_known_ones(tmp_path: Path) -> Non
         init(tmp_path / "new", method="novelty", blank=True)
 
 
+def test_a_method_without_an_example_is_not_offered(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as refused:
+        init(tmp_path / "new", method="nothing")
+    assert "external-training" not in str(refused.value)
+    with pytest.raises(ConfigError, match=r"scripts of your own, with fednet\.join"):
+        init(tmp_path / "new", method="external-training")
+
+
 def test_a_blank_package_is_short() -> None:
     package = [text for path, text in blank_files() if path.startswith("my_method/")]
     assert 0 < sum(len(text.splitlines()) for text in package) <= 80

@@ -52,7 +52,13 @@ def test_a_guest_asks_for_rights_and_is_given_others(tmp_path: Path) -> None:
     assert "as a guest who may ask, rounds, fingerprint" in say("trust", f"{guest}/bob.pub", "--folder", mine)
     said = say("trust", f"{guest}/bob.pub", "--folder", mine, "--may", "ask", "--until", "2020-01-31", "--replace")
     assert "as a guest who may ask, until 2020-01-31, fingerprint" in said
+    assert "That day is past" in said
     assert "until 2020-01-31 (over)" in " ".join(say("list", "--folder", mine).split())
+
+
+def test_a_folder_without_keys_is_said_to_hold_none(tmp_path: Path) -> None:
+    assert f"no keys in {tmp_path}/none" in say("list", "--folder", f"{tmp_path}/none")
+    assert json.loads(say("list", "--json", "--folder", f"{tmp_path}/none")) == []
 
 
 def test_a_list_for_programs(tmp_path: Path) -> None:

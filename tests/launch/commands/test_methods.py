@@ -43,7 +43,8 @@ def test_a_group_shows_the_methods_summary_and_commands() -> None:
     method = registry.find("novelty")
     assert f"novelty: {method.summary}." in shown
     assert all(name.split()[0] in shown for name in method.commands)
-    assert "no commands of its own" in run("regression", "--help").stdout
+    assert "no commands of its own; `fednet launch` runs it." in run("regression", "--help").stdout
+    assert "its sites are your scripts: fednet.join" in " ".join(run("external-training", "--help").stdout.split())
 
 
 def test_a_command_gets_the_options_of_a_guest() -> None:

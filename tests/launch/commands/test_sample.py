@@ -125,7 +125,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_cluster_is_asked
     drawn = cluster({"a1": "fedbagan"})
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "something").touch()
-    for output in ("none/grid.png", "none/folder", "full"):
+    for output in ("none/grid.png", "none/folder", "full", "grid.jpg"):
         with pytest.raises((ConfigError, UsageError), match="--output"):
             sample_cluster(ENDPOINT, tmp_path / output, console, VALUES)
     assert drawn == []

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from launch.config.modules import make_importable, names_modules
+from launch.config.modules import make_importable, named_modules
 from launch.config.schema import load_config
 from launch.errors import ConfigError
 
@@ -41,6 +41,20 @@ def test_a_method_beside_the_configuration_is_found(folder: Path, monkeypatch: p
     loaded = load_config(path)
     assert loaded.cluster.method == "outside_found.method"
     assert loaded.method.model_dump()["rounds"] == 3
+
+
+RULE = """
+from fednet.rules.contract import Rule, RuleSettings, UpdateRule
+RULE = Rule("ours", "ours", updates=UpdateRule(lambda settings, contributions: None, RuleSettings))
+"""
+
+
+def test_a_rule_beside_the_configuration_is_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "outside").mkdir()
+    (folder / "outside" / "rule.py").write_text(RULE)
+    (folder / "c.yaml").write_text("name: x\nmethod: regression\nfederation: {rule: {kind: outside.rule}}\n")
+    monkeypatch.chdir(Path("/"))
+    assert load_config(folder / "c.yaml").method.model_dump()["federation"]["rule"]["kind"] == "outside.rule"
 
 
 @pytest.mark.parametrize(
@@ -79,10 +93,14 @@ def test_a_missing_data_set_is_one_error_with_its_place(folder: Path) -> None:
         ({"method": "regression", "data": {"name": "a.b"}}, True),
         ({"method": "regression", "data": {"name": "python", "object": "ours:make"}}, True),
         ({"method": "regression", "nodes": {"a1": {"data": {"name": "a.b"}}, "a2": None}}, True),
+        ({"method": "regression", "measure": {"data": {"name": "a.b"}}}, True),
+        ({"method": "regression", "federation": {"rule": {"kind": "mean"}}}, False),
+        ({"method": "regression", "federation": {"rule": {"kind": "a.b", "power": 2}}}, True),
+        ({"method": "score-inference", "arms": {"mine": {"rule": "a.b"}}}, True),
     ],
 )
 def test_a_dotted_method_or_data_set_is_a_module(values: dict[str, Any], expected: bool) -> None:
-    assert names_modules(values) is expected
+    assert bool(named_modules(values)) is expected
 
 
 def test_the_latest_folder_is_first(folder: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from launch.config.schema import load_config
+from launch.config.schema import load_config, load_launchable
 from launch.errors import ConfigError
 
 LEAST = "name: tiny\nmethod: score-inference\nnodes: 2\n"
@@ -55,7 +55,7 @@ def test_the_resolved_configuration_resolves_to_itself(written: Any) -> None:
         ("seed: -1", 4, "seed", "greater than or equal to 0"),
         ("train:\n  epochs: ten", 5, "train.epochs", "a valid integer"),
         ("bus: {transport: udp}", 4, "bus.transport", "'tcp' or 'ipc'"),
-        ("sde: {kind: vq}", 4, "sde", "'vp'"),
+        ("sde: {kind: vq}", 4, "sde.kind", "'vp'"),
         ("arms:\n  mean: {rule: meen}", 5, "arms.mean.rule", "Did you mean mean?"),
         ("samples: {total: 3, per_label: 4}", 4, "samples", "not both"),
     ],
@@ -69,6 +69,64 @@ def test_a_wrong_key_is_named_with_file_line_and_what_was_expected(
     (problem,) = caught.value.problems
     assert (problem.where, problem.line, problem.key) == (path, line, key)
     assert said in str(problem)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "metod: regression\n",
+            "x.yaml:1: method: expected this key, got nothing. The key 'metod' is unknown: did you",
+        ),
+        ("name: 2024\nmethod: regression\n", "x.yaml:1: name: expected a valid string, got 2024. YAML reads it as"),
+        ("name: a/b\nmethod: regression\n", "x.yaml:1: name: Expected a name without '/': no separators of paths"),
+        (
+            "name: a\nmethod: regression\nnodes:\n  a1:\n",
+            "x.yaml:4: nodes.a1: expected a mapping of keys to values, got nothing. Write {} where",
+        ),
+        ("", "x.yaml:1: expected a mapping of keys to values, got nothing."),
+        ("- a\n", "x.yaml:1: expected a mapping of keys to values, got a list."),
+    ],
+)
+def test_a_first_file_with_a_mistake_is_told_what_to_write(tmp_path: Any, text: str, said: str) -> None:
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(tmp_path / "x.yaml")
+    assert f"{tmp_path}/{said}" in str(caught.value)
+
+
+def test_every_pattern_of_the_schema_is_told_in_words() -> None:
+    for nodes in ("{A: {}}", "{a: {listen: x}}", "{a: {fingerprint: x}}", "{a: {model: {kind: python, object: x}}}"):
+        with pytest.raises(ConfigError) as caught:
+            load_config("score-inference", [f"nodes={nodes}"])
+        assert "matches ^" not in str(caught.value)
+
+
+def test_a_site_is_called_as_it_is_written(written: Any) -> None:
+    """Norway's is no boolean, and 010 is not 8."""
+    loaded = load_config(written("name: x\nmethod: regression\nnodes: {no: {}, 010: {}, 1e3: {}, 2024-01-01: {}}\n"))
+    assert list(loaded.cluster.entries) == ["no", "010", "1e3", "2024-01-01"]
+
+
+def test_a_cluster_of_scripts_is_not_launched(written: Any) -> None:
+    path = written("name: x\nmethod: external-training\nnodes: 3\n")
+    assert load_config(path).cluster.method == "external-training"
+    with pytest.raises(ConfigError, match=r"cluster\.yaml:2: method: No launcher starts .* with fednet\.join"):
+        load_launchable(path)
+    assert load_launchable("regression").cluster.method == "regression"
+
+
+def test_a_folder_is_no_configuration(tmp_path: Any) -> None:
+    with pytest.raises(ConfigError, match=r"expected a file, got a folder\.$"):
+        load_config(tmp_path)
+    (tmp_path / "cluster.yaml").touch()
+    with pytest.raises(ConfigError, match=r"a folder\. Give the file in it: .*cluster\.yaml"):
+        load_config(tmp_path)
+
+
+def test_an_unknown_section_of_an_override_is_the_overrides_fault() -> None:
+    with pytest.raises(ConfigError, match=r"^--set foo\.bar=1: foo: expected one of the keys"):
+        load_config("regression", ["foo.bar=1"])
 
 
 def test_all_faults_are_listed_in_the_order_of_the_file(written: Any) -> None:
@@ -89,8 +147,8 @@ def test_a_fault_of_an_override_names_the_override() -> None:
         ("{monitor: {}}", "uses itself"),
         ("{}", "at least one node"),
         ("0", "greater than or equal to 1"),
-        ("{A1: {}}", r"nodes\.A1: expected text that matches"),
-        ("{a1: {listen: 'udp://x'}}", r"nodes\.a1\.listen: expected text that matches"),
+        ("{A1: {}}", r"nodes\.A1: expected a name of 1 to 32"),
+        ("{a1: {listen: 'udp://x'}}", r"nodes\.a1\.listen: expected an address, tcp://HOST:PORT"),
         ("{a1: {data: {nam: mnist}}}", r"nodes\.a1\.data\.nam.*Did you mean name\?"),
         ("{a1: {data: {name: mnist}}}", r"nodes\.a1\.data: .*root"),
     ],

@@ -32,7 +32,10 @@ def test_a_node_may_bring_a_model_whose_path_is_relative_to_the_file(tmp_path: P
         ("{a: {model: {chanels: [8]}}}", r"nodes\.a\.model\.chanels: .*Did you mean channels\?"),
         ("{a: {model: {kind: diffusers}}}", r"nodes\.a\.model\.path: expected this key, got nothing"),
         ("{a: {model: {kind: diffusers, path: x, range: [1, 0]}}}", r"nodes\.a\.model\.range"),
-        ("{a: {model: {kind: energy}}}", r"nodes\.a\.model: expected one of 'unet', 'diffusers', 'python' as kind"),
+        (
+            "{a: {model: {kind: energy}}}",
+            r"nodes\.a\.model\.kind: expected one of 'unet', 'diffusers', 'python', got 'energy'",
+        ),
         ("{a: {model: {kind: python, object: nothing, shape: [1, 4, 4]}}}", r"nodes\.a\.model\.object"),
         ("{a: {data: {nam: mnist}}}", r"nodes\.a\.data\.nam.*Did you mean name\?"),
     ],

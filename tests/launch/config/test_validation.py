@@ -71,6 +71,10 @@ def found(text: Any) -> Any:
         ),
         ("row: [1, 2, x]", "c.yaml:1: row.2: expected a valid integer, got 'x'."),
         ("row: 3", "c.yaml:1: row: expected a list, got 3."),
+        (
+            "shape: {kind: circel}",
+            "c.yaml:1: shape.kind: expected one of 'circle', 'square', got 'circel'. Did you mean circle?",
+        ),
     ],
 )
 def test_a_fault_in_the_operators_words(text: Any, said: Any) -> None:
@@ -80,7 +84,7 @@ def test_a_fault_in_the_operators_words(text: Any, said: Any) -> None:
 def test_every_fault_is_told_once() -> None:
     said = found("size: x\nmany: {B: {kind: circle, radius: 1}}\nshape: {kind: oval}")
     assert len(said) == 3
-    assert [line.split(": ")[1] for line in said] == ["size", "shape", "many.B"]
+    assert [line.split(": ")[1] for line in said] == ["size", "shape.kind", "many.B"]
 
 
 def test_long_values_are_cut() -> None:

@@ -41,6 +41,11 @@ def test_nodes_are_services_of_which_clients_are_started_again(read: Any, tmp_pa
     assert set(read["services"]["driver"]["depends_on"]) == {"a1", "a2", "a3"}
 
 
+def test_the_folder_may_be_moved_to_the_machine_that_runs_it(tmp_path: Path) -> None:
+    rendered(tmp_path / "out")
+    assert str(tmp_path) not in (tmp_path / "out" / "compose.yaml").read_text()
+
+
 def test_a_service_gets_its_own_private_key_only(read: Any) -> None:
     for name, service in read["services"].items():
         assert [secret["source"] for secret in service["secrets"]] == [f"{name}-key"]

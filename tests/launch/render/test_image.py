@@ -79,6 +79,23 @@ def test_modules_that_the_configuration_names_are_in_the_image(tmp_path: Path, m
     assert "COPY modules /opt/modules\nENV PYTHONPATH=/opt/modules\n" in text
 
 
+def test_the_module_of_a_rule_is_in_the_image(tmp_path: Path, monkeypatch: Any) -> None:
+    (tmp_path / "ours_to_rule").mkdir()
+    source = (
+        "from fednet.rules.contract import Rule, RuleSettings, UpdateRule\n"
+        "RULE = Rule('ours', 'ours', updates=UpdateRule(lambda settings, contributions: None, RuleSettings))\n"
+    )
+    (tmp_path / "ours_to_rule" / "mean.py").write_text(source)
+    (tmp_path / "ours_to_rule" / "__init__.py").touch()
+    (tmp_path / "cluster.yaml").write_text(
+        "name: ours\nmethod: regression\nfederation: {rule: {kind: ours_to_rule.mean}}\n"
+    )
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    write_context(load_config(tmp_path / "cluster.yaml"), tmp_path / "out")
+    assert (tmp_path / "out" / "image" / "modules" / "ours_to_rule" / "mean.py").read_text() == source
+    assert "COPY modules /opt/modules" in (tmp_path / "out" / "image" / "Dockerfile").read_text()
+
+
 def test_the_module_of_a_python_data_set_is_in_the_image(tmp_path: Path, monkeypatch: Any) -> None:
     source = "def make():\n    return [([[0.0] * 8] * 8, k % 2) for k in range(40)]\n"
     (tmp_path / "ours_of_data.py").write_text(source)
@@ -88,6 +105,7 @@ def test_the_module_of_a_python_data_set_is_in_the_image(tmp_path: Path, monkeyp
     monkeypatch.setattr(sys, "path", list(sys.path))
     write_context(load_config(tmp_path / "cluster.yaml"), tmp_path / "out")
     assert (tmp_path / "out" / "image" / "modules" / "ours_of_data.py").read_text() == source
+    assert "COPY modules /opt/modules" in (tmp_path / "out" / "image" / "Dockerfile").read_text()
 
 
 def test_fednet_that_is_not_installed_cannot_be_put_into_an_image(tmp_path: Path, monkeypatch: Any) -> None:

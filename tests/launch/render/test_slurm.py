@@ -23,7 +23,7 @@ def test_each_node_has_its_own_key_and_nobody_is_waited_for(tmp_path: Path) -> N
 
 
 def test_another_engine_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="engine: expected the engine slurm, got local"):
+    with pytest.raises(ConfigError, match=r"engine: expected the engine slurm, got local\. Say --set"):
         render_slurm(load_config("regression"), tmp_path / "run")
 
 

@@ -30,9 +30,9 @@ def console() -> Console:
     return Console(record=True, file=io.StringIO(), width=100)
 
 
-def add(folder: Path, node: str, kind: str, **data: Any) -> None:
+def add(folder: Path, node: str, kind: str, at: float = 1.0, **data: Any) -> None:
     with (folder / "events.jsonl").open("a") as file:
-        file.write(json.dumps({"time": 1.0, "node": node, "kind": kind, "data": data}) + "\n")
+        file.write(json.dumps({"time": at, "node": node, "kind": kind, "data": data}) + "\n")
 
 
 def test_a_run_that_is_over_is_shown_once(folder: Path, console: Console) -> None:
@@ -40,6 +40,12 @@ def test_a_run_that_is_over_is_shown_once(folder: Path, console: Console) -> Non
     assert attach_to(folder, console)
     assert "a1 died" in console.export_text(clear=False)
     assert "! a1 was killed by SIGKILL" in console.export_text()
+
+
+def test_a_run_that_is_over_took_as_long_as_it_did(folder: Path, console: Console) -> None:
+    add(folder, "", "over", 65.0, code=0)
+    assert attach_to(folder, console)
+    assert console.export_text().startswith("[1:04]")
 
 
 def test_what_comes_meanwhile_is_shown_until_the_lock_is_released(

@@ -210,13 +210,41 @@ def test_curves_are_those_of_the_clients() -> None:
 
 def test_a_phase_that_begins_again_goes_on_where_it_had_ended() -> None:
     def told(node: Any, done: Any, phase: Any = "training") -> Any:
-        return LauncherEvent(1.0, node, "progress", {"phase": phase, "done": done, "values": {"loss": 0.5}})
+        return LauncherEvent(1.0, node, "progress", {"phase": phase, "done": done, "total": 4, "values": {"loss": 0.5}})
 
     order = [told("a", 1), told("b", 1), told("a", 4), told("a", 1, "other"), told("a", 2), told("b", 3), told("a", 1)]
     steps = [(event.node, event.data["phase"], at) for event, at in html._unrolled(order)]
     assert [at for node, phase, at in steps if (node, phase) == ("a", "training")] == [1, 4, 6, 7]
     assert [at for node, phase, at in steps if node == "b"] == [1, 3]
     assert [at for node, phase, at in steps if phase == "other"] == [1]
+
+
+def test_a_phase_of_which_only_ends_are_told_goes_on_with_each() -> None:
+    ends = [LauncherEvent(1.0, "a", "progress", {"phase": "training", "done": 10, "total": 10})] * 3
+    assert [at for _, at in html._unrolled(ends)] == [10, 20, 30]
+
+
+BROUGHT = {"kind": "diffusers", "path": "m"}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "model", "expected"),
+    [
+        (2, None, {"data": "digits", "partition": "disjoint"}),
+        (
+            {"a": None, "b": {"data": None, "model": {"channels": [8]}}},
+            None,
+            {"data": "digits", "partition": "disjoint"},
+        ),
+        ({"a": {"data": {"root": "a"}}, "b": {"model": BROUGHT}}, None, {"data": "each site's own"}),
+        ({"a": {"data": {"root": "a"}}, "b": {}}, None, {"data": "digits, and sites' own", "partition": "disjoint"}),
+        (2, BROUGHT, {"data": "each site's own"}),
+    ],
+)
+def test_a_report_names_the_data_that_sites_share_and_no_other(nodes: Any, model: Any, expected: Any) -> None:
+    config = {"nodes": nodes, "data": {"name": "digits"}, "partition": {"kind": "disjoint"}, "model": model}
+    facts = dict(html.run_facts(config, []))
+    assert {key: facts[key] for key in ("data", "partition") if key in facts} == expected
 
 
 def test_lanes_show_who_did_what_when() -> None:

@@ -38,6 +38,21 @@ def test_the_terminal_is_left_once_there_is_a_folder(tmp_path: Path) -> None:
     assert "to the file" not in done.stderr
 
 
+def test_helpers_that_have_inherited_the_output_do_not_hold_the_terminal(tmp_path: Path) -> None:
+    """The fork server is started before there is a folder: a pipe, or ssh, would wait for it until the run is over."""
+    os.mkfifo(tmp_path / "wait")
+    helper = "import subprocess\nsubprocess.Popen(['cat', str(folder / 'wait')], close_fds=False)\n"
+    done = run(tmp_path, helper + GOES_ON)  # while the helper lives
+    (tmp_path / "wait").write_text("")  # it reads, and ends
+    assert (done.returncode, done.stdout) == (0, "before\nstill on the terminal\n"), done.stderr
+
+
+def test_what_cannot_go_on_is_shown_in_whole_and_in_its_stream(tmp_path: Path) -> None:
+    done = run(tmp_path, "print('x' * 200_000)\nsys.exit('no folder')\n")
+    assert (done.returncode, done.stderr) == (1, "no folder\n")
+    assert done.stdout == f"before\nstill on the terminal\n{'x' * 200_000}\n"
+
+
 def test_what_goes_on_leads_a_session_and_writes_into_the_folder(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "wait")
     run(tmp_path, GOES_ON + "(folder / 'wait').write_text('')\n")

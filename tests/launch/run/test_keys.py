@@ -110,6 +110,7 @@ def test_a_private_file_is_not_trusted_nor_shown(tmp_path: Path) -> None:
         keys.trust_keys(tmp_path / "anna.key", tmp_path / "other")
     assert private.curve not in str(raised.value)
     assert private.sign not in str(raised.value)
+    assert "expected the public file, anna.pub, got the private one." in str(raised.value)
 
 
 def test_halves_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
