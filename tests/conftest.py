@@ -12,6 +12,7 @@ import gc
 import importlib
 import os
 import selectors
+import signal
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -87,6 +88,14 @@ def fake_time() -> Play[Any]:
             return runner.run(story)
 
     return play
+
+
+@pytest.fixture
+def hangups() -> Iterator[None]:
+    """SIGHUP does what it does by default, also under nohup, which has it ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture(scope="session")

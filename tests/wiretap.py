@@ -7,7 +7,7 @@ For any test: the fixture `wiretap` is this module.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from nodes.transport.memory import MemoryNetwork
 from protocol import codec
 from protocol.codec import Envelope
 from protocol.frames import Buffer
-from protocol.messages import Retransmission
+from protocol.messages import QueryAnswer, Retransmission
 from protocol.messages.exchange import OfferMessage
 
 FRAGMENT = 16
@@ -39,6 +39,7 @@ class Wiretap:
     def __init__(self) -> None:
         self.messages: list[list[bytes]] = []
         self._tasks: list[asyncio.Task[None]] = []
+        self._heard = asyncio.Event()
         self._context: Any = None
 
     def on(self, network: MemoryNetwork) -> Wiretap:
@@ -63,6 +64,20 @@ class Wiretap:
             self._tasks.append(asyncio.create_task(self._record(socket)))
         return self
 
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Waits until a condition on what was heard holds."""
+        while not condition():
+            self._heard.clear()
+            await self._heard.wait()
+
+    def answered(self) -> dict[str, int]:
+        """The latest query that each node was heard to answer: whatever it published before was heard as well."""
+        latest: dict[str, int] = {}
+        for each in self.envelopes():
+            if isinstance(each.message, QueryAnswer):
+                latest[each.sender] = max(each.message.query, latest.get(each.sender, 0))
+        return latest
+
     async def close(self) -> None:
         """Stops recording sockets."""
         for task in self._tasks:
@@ -74,6 +89,7 @@ class Wiretap:
     async def _record(self, socket: Any) -> None:
         while True:
             self.messages.append(await socket.recv_multipart())
+            self._heard.set()
 
     def envelopes(self) -> list[Envelope]:
         """All messages, a retransmission as its first transmission; each once."""

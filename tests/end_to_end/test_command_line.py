@@ -264,6 +264,7 @@ def test_the_guests_death_ends_the_run_with_its_last_words(sampling: Callable[[s
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("hangups")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_closed_terminal_stops_everybody_in_good_order(
     sampling: Callable[[str], Any], number: signal.Signals

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
@@ -148,7 +149,18 @@ async def test_the_bus_leaves_what_one_process_leaves_and_nothing_but_words_goes
     agents: dict[str, Sketcher], spec: Callable[..., NodeSpec], stop: asyncio.Event, wiretap: Any, tmp_path: Path
 ) -> None:
     tap = wiretap.Wiretap().listen(*(f"ipc://{tmp_path}/{name}.sock" for name in (*NAMES, "guest")))
-    records, held = await run_guest(spec("guest", "guest"), job, stop)
+    asked = itertools.count(1)
+
+    def tapped(network: Network, progress: Progress) -> tuple[list[ExchangeRecord], dict[str, bytes]]:
+        """The job, once all sites are heard by the tap as well."""
+        while tap.answered().keys() != set(NAMES):
+            network.ask(Question("held", {}))
+            next(asked)
+        return job(network, progress)
+
+    records, held = await run_guest(spec("guest", "guest"), tapped, stop)
+    last = next(asked)
+    await tap.until(lambda: tap.answered() == dict.fromkeys(NAMES, last))
     await tap.close()
     alone = {name: Sketcher(name) for name in NAMES}
     expected, kept = job(local_network(alone, {}), NullProgress())

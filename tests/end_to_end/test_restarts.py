@@ -39,7 +39,7 @@ def test_the_private_node_files_go_with_the_launch(terminal: Any) -> None:
     command = terminal.start(
         "launch", "regression", "--out", "keyed", "--set", "nodes=2", "--set", "security.keys=keys"
     )
-    command.until(lambda: command.folder.glob("keyed/regression/events.jsonl"), "it begins")
+    command.until(lambda: list(command.folder.glob("keyed/regression/events.jsonl")), "it begins")
     assert command.ends() == 0, command.err
     assert json.loads((terminal.folder / "keyed" / "regression" / "metrics.json").read_text())
     assert not list(command.temporary.rglob("*.json"))

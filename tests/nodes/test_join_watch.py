@@ -45,14 +45,23 @@ def spec(*join: str, ready: float = 0.05) -> NodeSpec:
     return NodeSpec("one", "client", "test", "tcp://127.0.0.1:0", join=join, timing=Timing(ready=ready))
 
 
-async def test_what_is_in_the_way_is_said_once_and_given_up_in_time(
-    looks: list[str], caplog: pytest.LogCaptureFixture
+def test_what_is_in_the_way_is_said_once_and_given_up_in_time(
+    fake_time: Callable[[Coroutine[Any, Any, None]], None],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    looked: list[str] = []
+
+    async def look(_spec: NodeSpec, endpoint: str) -> str:
+        looked.append(endpoint)
+        return f"nobody listens at {endpoint} yet"
+
+    monkeypatch.setattr(join_watch, "_look", look)
     with caplog.at_level(logging.WARNING), pytest.raises(PeersMissing, match="nobody listens at tcp://a:1 yet"):
-        await join_watch.watch(spec("tcp://a:1"), lambda: False)
-    assert len(looks) > 1
+        fake_time(join_watch.watch(spec("tcp://a:1", ready=60), lambda: False))
+    assert len(looked) > 1
     assert [record.getMessage() for record in caplog.records] == [
-        "tcp://a:1: nobody listens at tcp://a:1 yet; this node gives up after 0 s (`bus.timing.ready`)"
+        "tcp://a:1: nobody listens at tcp://a:1 yet; this node gives up after 60 s (`bus.timing.ready`)"
     ]
 
 

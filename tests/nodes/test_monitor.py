@@ -104,7 +104,7 @@ async def test_it_tells_of_a_death(real_spec: Callable[..., Any], scaling: Any, 
     diary, stop = Diary(), asyncio.Event()
     async with Monitor(real_spec("monitor", "monitor"), diary):
         running = asyncio.create_task(run_client(real_spec("c0"), stop))
-        await diary.until(("c0", "ready"))
+        await diary.until(("c0", "joined"), ("c0", "ready"))  # it may be ready before it hears the monitor
         await buses[0].close()  # without a goodbye, as a killed process
         await diary.until(("c0", "lost"))
         stop.set()

@@ -45,6 +45,7 @@ def test_a_client_that_is_asked_to_stop_returns(
     running.run(real_spec("c0"))
 
 
+@pytest.mark.usefixtures("hangups")
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_guest_that_is_asked_to_stop_has_not_done_its_job(
     real_spec: Callable[..., NodeSpec], scaling: Any, signum: signal.Signals, monkeypatch: pytest.MonkeyPatch

@@ -12,6 +12,8 @@ import pytest
 
 from nodes.signals import STOPPING, StopSignal, raise_swallowed, raised, told
 
+pytestmark = pytest.mark.usefixtures("hangups")
+
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_the_exit_code_is_128_and_the_number(number: signal.Signals, code: int) -> None:

@@ -37,14 +37,15 @@ async def _run(process: Any) -> None:
         process.command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE, start_new_session=True, env={**os.environ, "FEDNET_HOST": "remote"},
     )  # fmt: skip
-    await process.redirect(stdin=child.stdin, stdout=child.stdout, stderr=child.stderr)
-    code = await child.wait()
-    with suppress(OSError, asyncssh.Error):
-        await process.stdout.drain()
-        if code < 0:
-            process.exit_with_signal(signal.Signals(-code).name.removeprefix("SIG"))
-        else:
-            process.exit(code)
+    async with process:  # in the end what it has queued for the command's input is waited for
+        await process.redirect(stdin=child.stdin, stdout=child.stdout, stderr=child.stderr)
+        code = await child.wait()
+        with suppress(OSError, asyncssh.Error):
+            await process.stdout.drain()
+            if code < 0:
+                process.exit_with_signal(signal.Signals(-code).name.removeprefix("SIG"))
+            else:
+                process.exit(code)
 
 
 @asynccontextmanager

@@ -24,10 +24,7 @@ from launch.errors import EXIT_PEER_ERROR, ConfigError
 from nodes.spec import NodeSpec
 
 HERE = Path(__file__).parent
-pytestmark = [
-    pytest.mark.timeout(1500),
-    pytest.mark.filterwarnings("ignore:coroutine 'Queue.join' was never awaited:RuntimeWarning"),  # asyncssh's server
-]
+pytestmark = pytest.mark.timeout(1500)
 
 
 @pytest.fixture

@@ -14,12 +14,14 @@ import pytest
 import torch
 
 import fednet
-from fednet.api import Question
+from fednet.api import Network, Progress, Question
 from launch.config.schema import load_config
 from launch.errors import ConfigError
 from launch.run.plan import node_spec
 from nodes.client import run_client
 from nodes.errors import MethodMismatch
+from nodes.run import run_visit
+from nodes.spec import NodeSpec
 
 HERE = Path(__file__).parent
 NAMES = ("a1", "a2")
@@ -43,10 +45,18 @@ def cluster_of(method: str, **settings: Any) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="s-", dir="/tmp") as folder:
         thread = threading.Thread(target=lambda: loop.run_until_complete(sites(Path(folder))), name="sites")
         thread.start()
-        yield f"ipc://{folder}/a1"
-        loop.call_soon_threadsafe(stop.set)
-        thread.join()
-        loop.close()
+        address, first = f"ipc://{folder}/a1", f"ipc://{folder}/first"
+        try:
+            run_visit(NodeSpec("first", "guest", "", first, join=(address,), expected=NAMES), _nothing)
+            yield address  # who comes from here on is told by the first site of the other
+        finally:
+            loop.call_soon_threadsafe(stop.set)
+            thread.join()
+            loop.close()
+
+
+def _nothing(_network: Network, _progress: Progress) -> None:
+    """The job of a guest that only waits until all sites are ready."""
 
 
 @contextmanager

@@ -2,8 +2,8 @@
 
 Clients write a byte into the run folder's pipe `ready` once they stand, and the test one for each that has died; the
 guest reads as many as there are clients and then does its own part. Who dies waits for a byte in `heard` first, which
-the listener writes once it has told that everybody is ready. Run as a script, this is a whole launcher:
-`python stand_ins.py FOLDER PART...`.
+the listener writes once it has told that everybody is ready. Run as a script, this is a whole launcher, which writes
+a byte into `up` for each node whose number is in the file `pids`: `python stand_ins.py FOLDER PART...`.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ TARGET = "stand_ins:play"
 WARM = ("launch.run.child", "launch.run.supervisor", "launch.engines.local")
 """What the stand-ins import, once in the fork server and not in each of them."""
 LONGEST = 20.0
+PATIENCE = 10 * LONGEST
+"""Seconds that a launcher of its own waits for who does not end when asked to: longer than any test waits for it."""
 
 
 def play(spec: NodeSpec) -> None:
@@ -185,8 +187,9 @@ def main(folder: Path, *parts: str) -> None:
     def tell(event: Any) -> None:
         if event.kind == "started":
             print(event.data["pid"], file=pids, flush=True)
+            write(folder / "up")
 
-    outcome = asyncio.run(supervisor(plan(folder, *parts), tell).run())
+    outcome = asyncio.run(supervisor(plan(folder, *parts), tell, patience=PATIENCE).run())
     sys.exit(outcome.code)
 
 

@@ -14,7 +14,14 @@ import pytest
 
 from launch.run.lock import LOCK, LockHolder, lock_holder, take_lock
 
-HOLDS = "import sys, time; from launch.run.lock import take_lock; take_lock(sys.argv[1]); print('.'); time.sleep(60)"
+HOLDS = """
+import sys, time
+from pathlib import Path
+from launch.run.lock import take_lock
+take_lock(Path(sys.argv[1]))
+print(".", flush=True)
+time.sleep(60)
+"""
 
 
 def test_a_folder_has_one_holder_at_a_time(tmp_path: Path) -> None:
@@ -36,8 +43,7 @@ def test_looking_does_not_release_the_lock(tmp_path: Path) -> None:
 
 
 def test_the_lock_of_a_killed_process_is_none(tmp_path: Path) -> None:
-    code = HOLDS.replace("sys.argv[1]", "__import__('pathlib').Path(sys.argv[1])")
-    with subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE) as process:
+    with subprocess.Popen([sys.executable, "-c", HOLDS, tmp_path], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
         holder = lock_holder(tmp_path)

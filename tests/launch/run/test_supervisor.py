@@ -218,6 +218,7 @@ def short_path() -> Iterator[Path]:
         yield Path(folder)
 
 
+@pytest.mark.usefixtures("hangups")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_an_interrupted_launcher_leaves_nothing(short_path: Path, stand_ins: Any, number: Any, code: Any) -> None:
     launcher, children = launched(short_path, stand_ins, "waits", "waits", "tells_and_waits")
@@ -232,7 +233,7 @@ def test_a_second_interrupt_does_not_wait(short_path: Path, stand_ins: Any) -> N
     guest = children[-1]
     guest.wait(stand_ins.LONGEST)  # so the first one has been heard
     launcher.send_signal(signal.SIGINT)
-    assert launcher.wait(4.0) == EXIT_INTERRUPTED  # sooner than the supervisor's patience
+    assert launcher.wait(stand_ins.LONGEST) == EXIT_INTERRUPTED  # sooner than its supervisor's patience
     assert not any(child.is_running() for child in children)
 
 
@@ -255,7 +256,7 @@ def launched(folder: Path, stand_ins: Any, *parts: Any) -> Any:
     path = os.pathsep.join(filter(None, sys.path))
     environment = {**os.environ, "PYTHONPATH": path, "TMPDIR": str(folder / "temporary")}
     launcher = subprocess.Popen(command, env=environment)
-    stand_ins.read(folder / "up", 1)
+    stand_ins.read(folder / "up", len(parts) + 1)  # each of them is known, and the guest has told that they stand
     children = [psutil.Process(int(line)) for line in (folder / "pids").read_text().split()]
     assert len(children) == len(parts)
     return launcher, children

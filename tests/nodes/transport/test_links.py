@@ -13,6 +13,7 @@ import pytest
 from nodes.transport.zmq import ZmqTransport
 from protocol.security.budget import Cost
 from protocol.security.keys import Keyring, PrivateKeys
+from tests.ports import free_ports
 
 PATIENCE = 20.0
 NAMES = ("anna", "ben", "eve")
@@ -111,8 +112,7 @@ async def test_who_has_proven_its_key_is_not_disturbed_by_claims_nor_by_their_en
 
 
 async def test_a_claim_that_came_before_anybody_was_there_is_overcome(wire: Wire) -> None:
-    bus, _, address = await wire.open("anna")
-    await bus.close()
+    address = f"tcp://127.0.0.1:{next(free_ports())}"
     ben, ear, _ = await wire.open("ben")
     ben.subscribe(["news/"])
     for name in ("anna", "eve"):
@@ -122,7 +122,7 @@ async def test_a_claim_that_came_before_anybody_was_there_is_overcome(wire: Wire
 
 
 async def test_who_comes_after_another_at_its_address_is_heard(wire: Wire) -> None:
-    eve, noticed, address = await wire.open("eve")
+    eve, noticed, address = await wire.open("eve", f"tcp://127.0.0.1:{next(free_ports())}")
     ben, ear, _ = await wire.open("ben")
     ben.subscribe(["news/"])
     ben.connect(address, "eve")

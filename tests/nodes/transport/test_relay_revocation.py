@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -42,8 +42,15 @@ class Ear:
         self._changed.set()
 
     async def until(self, *events: tuple[str, str]) -> None:
+        await self._until(lambda: set(events) <= set(self.events))
+
+    async def until_back(self, name: str) -> None:
+        """Waits until the last that happened to a peer is that it was linked."""
+        await self._until(lambda: [kind for kind, other in self.events if other == name][-1:] == ["linked"])
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(PATIENCE):
-            while not set(events) <= set(self.events):
+            while not condition():
                 self._changed.clear()
                 await self._changed.wait()
 
@@ -77,6 +84,5 @@ async def test_who_is_revoked_at_a_relay_is_heard_through_it_no_more(tmp_path: P
         await ears["one"].until(("lost", "eve"))
         await ears["two"].until(("lost", "eve"))
         await ears["eve"].until(("lost", "one"), ("lost", "two"))
-        for name, other in (("one", "two"), ("two", "one")):
-            events = [event for event in ears[name].events if event[1] == other]
-            assert events[-1] == ("linked", other), events
+        await ears["one"].until_back("two")
+        await ears["two"].until_back("one")

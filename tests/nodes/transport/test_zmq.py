@@ -239,9 +239,9 @@ class TestAddresses:
     async def test_a_heartbeat_address_in_use_is_named_too(self, wire: Wire, tmp_path: Path) -> None:
         with socket.socket() if wire.transport == "tcp" else socket.socket(socket.AF_UNIX) as blocker:
             if wire.transport == "tcp":
-                blocker.bind(("127.0.0.1", 0))
-                port = blocker.getsockname()[1]
-                listen, taken = f"tcp://127.0.0.1:{port - 1}", f"tcp://127.0.0.1:{port}"
+                port = next(free_ports())
+                blocker.bind(("127.0.0.1", port + 1))
+                listen, taken = f"tcp://127.0.0.1:{port}", f"tcp://127.0.0.1:{port + 1}"
             else:
                 listen, taken = f"ipc://{tmp_path}/a", f"ipc://{tmp_path}/a.heartbeat"
                 blocker.bind(f"{tmp_path}/a.heartbeat")
