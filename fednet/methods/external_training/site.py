@@ -26,6 +26,9 @@ from fednet.privacy.client_level import require_no_statistics
 CHECK_INTERVAL = 0.1
 """Seconds between two looks whether a round still waits for the loop."""
 
+DECLINE_TIMEOUT = 10.0
+"""Seconds for which a loop that fails waits for its node to take in why, at most; it does so at once unless it hangs."""
+
 
 class LoopRound:
     """One round, as a training loop sees it.
@@ -38,7 +41,7 @@ class LoopRound:
 
     def __init__(self, number: int, rounds: int, base: ModelState) -> None:
         self.number, self.rounds, self.base = number, rounds, base
-        self.withdrawn = False
+        self._answered = threading.Event()  # nobody waits for it any more
         self._module: nn.Module
         self._outcome: SimpleQueue[Update | MethodError] = SimpleQueue()
         self._over = False
@@ -49,7 +52,7 @@ class LoopRound:
     @property
     def over(self) -> bool:
         """Whether the loop is done with it, or nobody waits for it any more."""
-        return self._over or self.withdrawn
+        return self._over or self._answered.is_set()
 
     def done(self, *, weight: float, **values: SupportsFloat) -> None:
         """Contributes what the module is now.
@@ -67,9 +70,10 @@ class LoopRound:
         self._finish(Update(module_state(self._module), float(weight), measured))
 
     def fail(self, reason: str) -> None:
-        """Declines the round."""
+        """Declines the round; returns once the node has taken that in."""
         if not self._over:
             self._finish(MethodError(reason))
+        self._answered.wait(DECLINE_TIMEOUT)
 
     def begin(self, module: nn.Module) -> None:
         """Loads the round's model into the module."""
@@ -94,7 +98,7 @@ class LoopRound:
                     raise outcome
                 return outcome
         finally:
-            self.withdrawn = True
+            self._answered.set()
 
     def _finish(self, outcome: Update | MethodError) -> None:
         self._over = True
