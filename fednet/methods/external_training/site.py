@@ -27,7 +27,7 @@ CHECK_INTERVAL = 0.1
 """Seconds between two looks whether a round still waits for the loop."""
 
 DECLINE_TIMEOUT = 10.0
-"""Seconds for which a loop that fails waits for its node to take in why, at most; it does so at once unless it hangs."""
+"""Seconds for which a loop that fails waits at most for its node to take in why, which it does at once."""
 
 
 class LoopRound:
