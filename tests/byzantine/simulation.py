@@ -163,13 +163,17 @@ class ByzantineWorld(World):
             self.require_sound(record)
 
     def require_sound(self, record: RoundCommit) -> None:
-        """What an honest member adopts is what was voted for, and counts what was offered."""
+        """What an honest member adopts is what was voted for, and counts what was offered.
+
+        What liars state of a round that was led by somebody else, while honest members are silent, nobody can know.
+        """
         if not self.scenario.keyed:
             return
         digest, liars = record_digest(record), len(set(self.liars) & set(self.names))
         voted = {name for name in self.honest if (name, digest) in self.votes}
         require(len(voted) + liars >= self.scenario.majority, f"only {sorted(voted)} have voted for {record}")
-        for name in set(record.weights) & set(self.honest):
+        is_recovered = record.leader != self.owner(record.term)
+        for name in () if is_recovered else set(record.weights) & set(self.honest):
             offered = self.offers.get((name, record.number))
             require(offered is not None and offered.weight == record.weights[name], f"{name} did not offer {record}")
             require(len(record.weights) >= self.scenario.quorum, f"{name} is in a round below its floor: {record}")
