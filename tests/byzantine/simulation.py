@@ -271,6 +271,9 @@ def end(world: ByzantineWorld) -> None:
 
 
 def is_done(world: ByzantineWorld, name: str, before: int) -> bool:
-    """Whether a member has the rounds that were requested, or one more than anybody had."""
-    disk = world.disks[name]
-    return disk.done.get(PLAN.key, 0) >= ROUNDS or disk.version.number > before
+    """Whether the rounds that were requested are over and a member has the latest, or it has one more than anybody had.
+
+    Who was behind may have adopted a later round of another plan and have no record of those in between.
+    """
+    are_over = any(world.disks[each].done.get(PLAN.key, 0) >= ROUNDS for each in world.honest)
+    return world.disks[name].version.number >= before + (not are_over)
