@@ -302,8 +302,8 @@ class RoundService:
             self._catching_up.record_received.set()
             return
         if self._participation.is_outside(commit) and self._leadership.follow(sender, commit.term):
-            self._participation.settle(commit)
-            if self._context is not None:
+            if self._context is not None:  # else it is told again once this member is ready
+                self._participation.settle(commit)
                 self._catch_up(self._context, sender, {commit.model: commit}, is_awaited=True)
         else:
             self._take_part(sender, commit)

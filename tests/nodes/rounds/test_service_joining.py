@@ -82,6 +82,25 @@ def test_a_member_that_says_again_that_it_is_ready_goes_on_with_its_part(tell: T
     tell(story)
 
 
+def test_an_outcome_heard_before_a_member_is_ready_is_not_done_with(tell: Tell, make_group: MakeGroup) -> None:
+    """The leader tells it again once the member is ready; it was taken for one that the member had caught up with."""
+
+    async def story(cluster: Any) -> None:
+        group = make_group(cluster)
+        for name in ("a", "b"):
+            await group.member(name)
+        await group.add_driver(expected=("a", "b"))
+        late = await group.member("c", ready=False)
+        (record,) = await group.run_rounds()
+        commit = group.members["a"].service.store.records[-1]
+        assert late.service._participation.is_outside(commit)
+        await late.ready()
+        await group.settle()
+        assert group.digests() == {record.digest}
+
+    tell(story)
+
+
 ROUNDS_OF = ({"transport": "mesh"}, {"transport": "sharded"}, {"transport": "sharded", "secure": {"clip": 32.0}})
 
 
